@@ -1,21 +1,19 @@
 """PMOE-SAC: soft actor-critic whose policy is a mixture of K Gaussian primitives behind a router.
 
-The policy is pi(a|s) = sum_k w_k(s) N_k(a|s) (eq. 4). Drawing k from w cannot be differentiated, so the router learns
-apart from the primitives. Every primitive proposes an action and the critic names the best, j = argmax_k Q(s, a_k)
-(eq. 6). The frequency loss pulls w towards the one-hot of j: w_k becomes how often primitive k is best (eq. 7).
-Back-propagation-max trains the primitive that won (eq. 9), back-propagation-all trains all (eq. 8). With K = 1 nothing
-of this remains, and the file is SAC (Haarnoja et al. 2018, arXiv 1812.05905).
+The policy is pi(a|s) = sum_k w_k(s) N_k(a|s) (eq. 4). Drawing k from w cannot be differentiated, so router and
+primitives learn apart. Each primitive proposes an action; the critic names the best, j = argmax_k Q(s, a_k) (eq. 6). The
+frequency loss pulls w towards the one-hot of j: w_k becomes how often primitive k is best (eq. 7). Backprop-max trains
+the primitive that won (eq. 9), backprop-all trains all (eq. 8). With K = 1 the file is SAC (arXiv 1812.05905).
 
-Paper: Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement Learning", arXiv 2104.09122,
-sections 3.2 to 3.5, table 1a. Departures: the target draws a' from the mixture, as algorithm 1 does (not the max of eq.
-11), and has no target policies (in no released code); the router reads the trunk's features detached (the paper:
-disjoint parameters); log sigma is bounded to [-5, 2] by a tanh (released: clamped to [-20, 2]). Where the paper is
-silent: 10,000 uniformly random steps, updates from step 1,000 on, evaluation by the mean of the likeliest primitive.
+Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement Learning", arXiv 2104.09122, sections 3.2
+to 3.5, table 1a. Departures: targets draw a' from the mixture, as algorithm 1 does (not the max of eq. 11), with no
+target policies (in no released code); the router reads the trunk detached (the paper: disjoint parameters); log sigma
+is bounded to [-5, 2] by a tanh (released: clamped to [-20, 2]). Where the paper is silent: 10,000 uniformly random
+steps, updates from step 1,000 on, evaluation by the mean of the likeliest primitive.
 
-    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1                   # the printed hyperparameters; --k 1 for SAC
-    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5     # seeds 1 to 5 side by side in one process
-    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --resume          # go on after an interruption
-    python pmoe_sac.py --learning-rate 3e-4 --batch-size 256 --alpha auto     # the released hyperparameters
+    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1                 # the printed hyperparameters; --k 1 is SAC
+    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5 side by side in one process
+    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --resume        # go on after an interruption
 """
 
 import hashlib
@@ -27,9 +25,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from importlib import metadata, util
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -50,7 +47,7 @@ warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4:
 class Args:
     """PMOE-SAC: soft actor-critic with a mixture of K Gaussian primitives behind a router. K = 1 is SAC."""
 
-    env_id: Annotated[str, tyro.conf.arg(name="env", aliases=["--env-id"])] = "Hopper-v4"  # Gymnasium environment
+    env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "Hopper-v4"  # Gymnasium environment
     k: int = 4  # number of primitives; the paper: 4, HalfCheetah 2, HumanoidStandup 10
     seed: int = 1  # the first seed
     num_seeds: int = 1  # seeds trained side by side in this process: seed, seed + 1, ...
@@ -73,7 +70,6 @@ class Args:
     random_steps: int = 10_000  # uniformly random actions at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature, or auto: tuned to the target entropy -dim(A)
-
     backprop: Literal["max", "all"] = "max"  # primitives that learn from a state: the best (eq. 9) or all (eq. 8)
     entropy: Literal["primitive", "mixture"] = "primitive"  # whose log-density stands in the entropy term
     detach_router: bool = True  # keep the frequency loss out of the trunk
@@ -91,58 +87,27 @@ def check(args: Args) -> None:
         high = 1 if name in ("gamma", "tau", "learning_rate") else 10**12
         if type(value) in (int, float) and not low <= value <= high:  # NaN too
             fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
+    if args.track and not util.find_spec("wandb"):
+        fail("--track needs wandb: pip install wandb")
     if args.device == "cuda" and not torch.cuda.is_available():
         fail("--device cuda: torch finds no CUDA GPU here; use --device cpu or auto")
 
 
-class RestorableEnv(gym.Wrapper):
-    """Keeps what brings its unfinished episode back: the random state before the reset, and the actions since."""
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
-        if seed is not None:
-            super().reset(seed=seed)  # only gives the environment its generator
-        self.random_state = json.dumps(self.unwrapped.np_random.bit_generator.state)
-        self.actions, self.episodic_return = [], 0.0
-        return super().reset(options=options)
-
-    def step(self, action: np.ndarray):
-        self.actions.append(action)
-        obs, reward, terminated, truncated, info = super().step(action)
-        self.episodic_return += float(reward)
-        return obs, reward, terminated, truncated, info
-
-    def restore(self, random_state: str, actions: np.ndarray) -> np.ndarray:
-        """Plays the unfinished episode again; returns the observation it had reached."""
-        self.unwrapped.np_random.bit_generator.state = json.loads(random_state)
-        obs, _ = self.reset()
-        for action in actions:
-            obs, *_ = self.step(action)
-        return obs
-
-
-def make_env(env_id: str, **kwargs) -> RestorableEnv:
-    """`gym.make`, for flat Box observations and flat bounded Box actions. A single environment never resets itself:
-    what `step` returns at an episode's end is its true last observation."""
+def make_env(env_id: str, **kwargs) -> gym.wrappers.RecordEpisodeStatistics:
+    """`gym.make` of flat Box spaces. A single environment never resets itself: its last observation is the true one."""
     try:
         env = gym.make(env_id, **kwargs)
-    except Exception as error:  # environments raise anything; Gymnasium's own messages name what is near
+    except Exception as error:  # noqa: BLE001  environments raise anything; Gymnasium's own messages name what is near
         fail(f"--env {env_id}: {' '.join(str(error).split())}")
-    if env.spec.id != env_id.split(":")[-1]:
-        fail(f"--env {env_id}: name the version, as in {env.spec.id}")
-    for kind, space in (("observations", env.observation_space), ("actions", env.action_space)):
-        if (
-            not isinstance(space, gym.spaces.Box)
-            or len(space.shape) != 1
-            or not space.is_bounded()
-            and kind == "actions"
-        ):
-            fail(f"--env {env_id}: {kind} must be a flat Box, of actions a bounded one, not {space}")
-    return RestorableEnv(env)
+    if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in (env.observation_space, env.action_space)):
+        fail(f"--env {env_id} needs flat Box spaces, but has {env.observation_space} and {env.action_space}")
+    if not env.action_space.is_bounded():
+        fail(f"--env {env_id} needs bounded actions, but has {env.action_space}")
+    return gym.wrappers.RecordEpisodeStatistics(env)
 
 
-def evaluate(act: Callable[[Tensor], Tensor], envs: list[RestorableEnv], seeds, step: int) -> np.ndarray:
-    """Undiscounted returns (S, E) of an episode in each of E environments a seed; act: (S, E, O) -> (S, E, A). Episodes
-    start anew at every step of a run, though no generator is kept."""
+def evaluate(act, envs: list[gym.Env], seeds: range, step: int) -> np.ndarray:
+    """Undiscounted returns (S, E) of E episodes a seed, new at every step of a run; act: (S, E, O) -> (S, E, A)"""
     starts = [np.random.SeedSequence([seed, step]).generate_state(len(envs) // len(seeds)) for seed in seeds]
     obs = np.stack([env.reset(seed=int(start))[0] for env, start in zip(envs, np.concatenate(starts))])
     running = list(range(len(envs)))
@@ -152,18 +117,16 @@ def evaluate(act: Callable[[Tensor], Tensor], envs: list[RestorableEnv], seeds, 
             obs[i], _, terminated, truncated, _ = envs[i].step(action[i])
             if terminated or truncated:
                 running.remove(i)
-    return np.reshape([env.episodic_return for env in envs], (len(seeds), -1))
+    return np.reshape([env.episode_returns for env in envs], (len(seeds), -1))
 
 
 class Linear(nn.Module):
-    """n linear layers side by side, (n, B, in) -> (n, B, out); initialised as torch's own, each from its generator."""
-
     def __init__(self, fan_in: int, fan_out: int, generators: list[Generator]):
+        """n linear layers side by side, (n, B, in) -> (n, B, out), each initialised as torch does, by its generator."""
         super().__init__()
-        bound, device = fan_in**-0.5, generators[0].device
-        weight, bias = (torch.empty(len(generators), n, fan_out, device=device) for n in (fan_in, 1))
-        for x, generator in zip((*weight, *bias), (*generators, *generators)):
-            x.uniform_(-bound, bound, generator=generator)
+        weight, bias = (torch.empty(len(generators), n, fan_out, device=generators[0].device) for n in (fan_in, 1))
+        for x, generator in zip((*weight, *bias), generators * 2):
+            x.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,17 +134,15 @@ class Linear(nn.Module):
 
 
 class Actor(nn.Module):
-    """The mixture policy (eq. 4) of S seeds, a generator each; low and high are the bounds of the action, (A,)."""
-
     def __init__(self, obs_size: int, low, high, k: int, generators: list[Generator], detach_router: bool = True):
+        """The mixture policy (eq. 4) of S seeds, a generator each; low and high are the bounds of the action, (A,)."""
         super().__init__()
         self.k, self.detach_router, self.generators = k, detach_router, generators
         low, high = (torch.as_tensor(x, dtype=torch.float32, device=generators[0].device) for x in (low, high))
         self.register_buffer("scale", ((high - low) / 2).repeat(len(generators), 1, 1, 1))  # (S, 1, 1, A)
         self.register_buffer("shift", ((high + low) / 2).repeat(len(generators), 1, 1, 1))
         self.fc1, self.fc2 = Linear(obs_size, 256, generators), Linear(256, 256, generators)
-        self.mean, self.log_std = (Linear(256, k * len(low), generators) for _ in range(2))
-        self.router = Linear(256, k, generators)
+        self.mean, self.log_std, self.router = (Linear(256, n, generators) for n in (k * len(low), k * len(low), k))
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """obs (S, B, O) -> mean (S, B, K, A), log_std (S, B, K, A), log_w (S, B, K)"""
@@ -190,21 +151,23 @@ class Actor(nn.Module):
         log_w = F.log_softmax(self.router(x.detach() if self.detach_router else x), -1)
         return mean, -5 + 3.5 * (torch.tanh(log_std) + 1), log_w  # log_std in [-5, 2]
 
+    def draw_primitive(self, log_w: Tensor) -> Tensor:
+        """k ~ w by the inverse of its distribution function: (S, B, K) -> (S, B, 1)"""
+        u = torch.stack([torch.rand(len(w), 1, generator=g, device=g.device) for w, g in zip(log_w, self.generators)])
+        return (log_w.exp().cumsum(-1) < u).sum(-1, keepdim=True).clamp(max=self.k - 1)
+
     @torch.no_grad()
     def act(self, obs: Tensor, routing: Literal["argmax", "sample"] = "argmax", primitive: int | None = None) -> Tensor:
-        """Evaluation: the mean action of the likeliest primitive, of one drawn from the router, or of the one given;
-        (S, B, O) -> (S, B, A), on the CPU"""
+        """Mean action of the likeliest primitive, of one drawn from w, or of the one given: (S, B, O) -> (S, B, A)"""
         mean, _, log_w = self(obs.to(self.scale.device))
-        chosen = log_w.argmax(-1, keepdim=True) if routing == "argmax" else draw_primitive(log_w, self.generators)
-        if primitive is not None:
-            chosen = torch.full_like(chosen, primitive)
-        return (self.shift + self.scale * torch.tanh(pick(mean, chosen))).squeeze(2).cpu()
+        chosen = log_w.argmax(-1, keepdim=True) if routing == "argmax" else self.draw_primitive(log_w)
+        chosen = chosen if primitive is None else torch.full_like(chosen, primitive)
+        return (self.shift + self.scale * mean.take_along_dim(chosen.unsqueeze(-1), 2).tanh()).squeeze(2).cpu()
 
 
 class Critic(nn.Module):
-    """Twin Q-functions of S seeds as 2S networks side by side, those of seed s numbered 2s and 2s + 1."""
-
     def __init__(self, obs_size: int, action_size: int, generators: list[Generator]):
+        """Twin Q-functions of S seeds as 2S networks side by side, those of seed s numbered 2s and 2s + 1."""
         super().__init__()
         twins = [generator for generator in generators for _ in range(2)]
         self.fc1, self.fc2 = Linear(obs_size + action_size, 256, twins), Linear(256, 256, twins)
@@ -215,22 +178,6 @@ class Critic(nn.Module):
         x = torch.cat([obs.unsqueeze(2).expand(*action.shape[:3], -1), action], -1).flatten(1, 2)  # (S, B*K, O+A)
         x = F.relu(self.fc2(F.relu(self.fc1(x.repeat_interleave(2, 0)))))  # (2S, B*K, 256)
         return self.fc3(x).view(len(obs), 2, *action.shape[1:3])
-
-
-def noise(kind: Callable[..., Tensor], generators: list[Generator], *shape: int) -> Tensor:
-    """torch.rand or torch.randn, each seed from its own generator: (S, *shape)"""
-    return torch.stack([kind(shape, generator=g, device=g.device) for g in generators])
-
-
-def pick(x: Tensor, chosen: Tensor) -> Tensor:
-    """What belongs to the chosen primitive: (S, B, K, A) at (S, B, 1) -> (S, B, 1, A)"""
-    return torch.take_along_dim(x, chosen.unsqueeze(-1), 2)
-
-
-def draw_primitive(log_w: Tensor, generators: list[Generator]) -> Tensor:
-    """k ~ w by the inverse of its distribution function: (S, B, K) -> (S, B, 1)"""
-    uniform = noise(torch.rand, generators, log_w.shape[1], 1)
-    return (log_w.exp().cumsum(-1) < uniform).sum(-1, keepdim=True).clamp(max=log_w.shape[-1] - 1)
 
 
 def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -245,7 +192,7 @@ def mixture_log_density(u: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor)
 
 
 def bellman_target(reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_prob: Tensor, alpha, gamma: float):
-    """r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a'|s')) (algorithm 1); a time limit does not terminate"""
+    """r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a'|s')) (algorithm 1), through time limits"""
     return reward + gamma * (1 - terminated) * (next_q - alpha * next_log_prob)
 
 
@@ -260,22 +207,20 @@ def primitive_loss(log_prob: Tensor, q: Tensor, alpha) -> Tensor:
 
 
 class Agent(nn.Module):
-    """Networks and update of S seeds. A loss is a mean over the batch and a sum over the seeds, and Adam is elementwise,
-    so the seeds stay independent. The update is a function of tensors alone and never waits for the device."""
-
     def __init__(self, args: Args, obs_size: int, low: np.ndarray, high: np.ndarray, generators: list[Generator]):
+        """Networks and update of S seeds. A loss is a mean over the batch and a sum over the seeds, and Adam is
+        elementwise, so the seeds stay independent. The update is all tensors and never waits for the device."""
         super().__init__()
         self.args, self.generators, self.target_entropy = args, generators, -float(len(low))
         self.actor = Actor(obs_size, low, high, args.k, generators, args.detach_router)
         self.qf, self.qf_target = (Critic(obs_size, len(low), generators) for _ in range(2))
         self.qf_target.requires_grad_(False).load_state_dict(self.qf.state_dict())
-        alpha = torch.full((len(generators), 1, 1), 1.0 if args.alpha == "auto" else args.alpha)
-        self.log_alpha = nn.Parameter(alpha.log().to(generators[0].device), requires_grad=args.alpha == "auto")
-        # One Adam for all: it passes over what has no gradient, and `minimize` gives one only to what is to learn.
+        alpha = torch.full((len(generators), 1, 1), 1.0 if args.alpha == "auto" else max(args.alpha, 1e-30)).log()
+        self.log_alpha = nn.Parameter(alpha.to(generators[0].device), requires_grad=args.alpha == "auto")
         self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, fused=True)
 
     def minimize(self, loss: Tensor, parameters) -> None:
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad()  # to None: Adam passes over all but `parameters`
         loss.sum().backward(inputs=list(parameters))
         self.optimizer.step()
 
@@ -283,42 +228,34 @@ class Agent(nn.Module):
         """A reparameterised action of each primitive (S, B, K, A), its log-density (S, B, K), and log_w (S, B, K). The
         density is the primitive's own or the mixture's, from which the router does not learn: it has eq. 7."""
         mean, log_std, log_w = self.actor(obs)
-        u = mean + log_std.exp() * noise(torch.randn, self.generators, *mean.shape[1:])
+        noise = [torch.randn(x.shape, generator=g, device=g.device) for x, g in zip(mean, self.generators)]
+        u = mean + log_std.exp() * torch.stack(noise)
         own = self.args.entropy == "primitive"
         log_prob = log_density(u, mean, log_std) if own else mixture_log_density(u, mean, log_std, log_w.detach())
         log_det = 2 * (np.log(2) - u - F.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|, cannot underflow
-        return self.actor.shift + self.actor.scale * torch.tanh(u), log_prob - log_det.sum(-1), log_w
+        return self.actor.shift + self.actor.scale * u.tanh(), log_prob - log_det.sum(-1), log_w
 
     @torch.no_grad()
     def draw(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """An action from the mixture, k ~ w and a ~ N_k: (S, B, 1, A), and its log-density (S, B, 1)"""
         action, log_prob, log_w = self.propose(obs)
-        chosen = draw_primitive(log_w, self.generators)
-        return pick(action, chosen), log_prob.gather(-1, chosen)
+        chosen = self.actor.draw_primitive(log_w)
+        return action.take_along_dim(chosen.unsqueeze(-1), 2), log_prob.gather(-1, chosen)
 
-    def seed_state(self, s: int) -> dict:
-        """What seed s has learnt: its part of all tensors, whose first axis is S or, for twins, 2S"""
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is learnt, Adam's moments too; the first axis is S or, of twins, 2S"""
+        adam = [(f"adam.{n}.{m}", x) for n, p in self.named_parameters() for m, x in self.optimizer.state[p].items()]
+        return self.state_dict() | dict(adam)
 
-        def part(tensors: dict) -> dict:
-            return {
-                n: x.unflatten(0, (len(self.generators), -1))[s].clone() if x.dim() else x for n, x in tensors.items()
-            }
-
-        adam = self.optimizer.state_dict()["state"]
-        return {"agent": part(self.state_dict()), "adam": {i: part(tensors) for i, tensors in adam.items()}}
-
-    def load_seeds(self, states: list[dict]) -> None:
-        def join(parts: list[dict]) -> dict:
-            return {n: torch.cat([part[n] for part in parts]) if x.dim() else x for n, x in parts[0].items()}
-
-        self.load_state_dict(join([state["agent"] for state in states]))
-        adam = {i: join([state["adam"][i] for state in states]) for i in states[0]["adam"]}
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": adam})
+    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
+        self.load_state_dict({name: tensors[name] for name in self.state_dict()})
+        for name, p in self.named_parameters():
+            moments = {m: tensors.get(f"adam.{name}.{m}") for m in ("step", "exp_avg", "exp_avg_sq")}
+            self.optimizer.state[p].update({m: x.to(p.device) for m, x in moments.items() if x is not None})
 
     def update(self, obs: Tensor, action: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor) -> dict:
         """One step of critics, policy, temperature and targets on a batch, (S, B, .) each; returns figures to log."""
         args, qf, alpha = self.args, self.qf, self.log_alpha.detach().exp()
-
         next_action, next_log_prob = self.draw(next_obs)
         next_q = self.qf_target(next_obs, next_action).amin(1)  # (S, B, 1)
         target = bellman_target(reward, terminated, next_q, next_log_prob, alpha, args.gamma)
@@ -332,7 +269,7 @@ class Agent(nn.Module):
         best = q.argmax(-1, keepdim=True)  # eq. 6
         best_log_prob = log_prob.gather(-1, best)
         if winner_only:  # it alone needs a graph through the critic
-            log_prob, q = best_log_prob, qf(obs, pick(action, best)).amin(1)  # (S, B, 1)
+            log_prob, q = best_log_prob, qf(obs, action.take_along_dim(best.unsqueeze(-1), 2)).amin(1)  # (S, B, 1)
         actor_loss, router_loss = primitive_loss(log_prob, q, alpha).mean(-1), frequency_loss(log_w, best).mean(-1)
         self.minimize(actor_loss + router_loss, self.actor.parameters())
 
@@ -343,23 +280,21 @@ class Agent(nn.Module):
             torch._foreach_lerp_(list(self.qf_target.parameters()), list(qf.parameters()), args.tau)
             usage, entropy = log_w.exp().mean(1), -(log_w.exp() * log_w).sum(-1).mean(-1)
         losses = {"critic": critic_loss, "actor": actor_loss, "frequency": router_loss, "alpha": alpha.flatten()}
-        losses = {f"losses/{name}": x.detach() for name, x in losses.items()}
-        routing = {"routing/entropy": entropy} | {f"routing/usage_{k}": usage[:, k] for k in range(args.k)}
-        return losses | {"losses/q": q.detach().mean((1, 2))} | routing
+        routing = {f"routing/usage_{k}": usage[:, k] for k in range(args.k)} | {"routing/entropy": entropy}
+        return {f"losses/{name}": x.detach() for name, x in losses.items()} | routing
 
 
 class ReplayBuffer:
-    """The last `capacity` transitions of S seeds, a row each: obs, action, next_obs, reward, terminated."""
-
     def __init__(self, capacity: int, obs_size: int, action_size: int, generators: list[Generator]):
+        """The last `capacity` transitions of S seeds, a row each: obs, action, next_obs, reward, terminated."""
         self.capacity, self.generators, self.added = capacity, generators, 0
         self.sizes = (obs_size, action_size, obs_size, 1, 1)
         self.rows = torch.empty(len(generators), capacity, sum(self.sizes), device=generators[0].device)
 
     def add(self, rows: Tensor) -> None:
-        """The next N transitions of every seed, (S, N, .)"""
-        slots = torch.arange(self.added, self.added + rows.shape[1]) % self.capacity
-        self.rows[:, slots], self.added = rows.to(self.rows.device), self.added + rows.shape[1]
+        """The next transition of every seed, (S, .)"""
+        self.rows[:, self.added % self.capacity] = rows.to(self.rows.device)
+        self.added += 1
 
     def sample(self, batch_size: int) -> tuple[Tensor, ...]:
         """Uniform, with replacement, each seed from its own: (S, B, .) each"""
@@ -368,51 +303,53 @@ class ReplayBuffer:
         return torch.stack([rows[i] for rows, i in zip(self.rows, index)]).split(self.sizes, -1)
 
 
-FREE = "seed num_seeds run_dir device checkpoint_every resume overwrite track".split()  # no number depends on these
-FILES = {"episodes.csv": "step,episodic_return,episodic_length\n", "eval.csv": "step,return_mean,return_std,episodes\n"}
-FILES["checkpoint/replay.f32"] = ""  # the rows of the replay buffer; these files grow, and are cut back on resume
+FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")  # change nothing
+FILES = ("episodes.csv", "eval.csv", "checkpoint/replay.f32")  # they grow, and are cut back to resume
 
 
 def run_path(args: Args, seed: int) -> Path:
     """RUN_DIR/ENV/ALGO-kK[-TAG]/seedN"""
-    named = [*FREE, "env_id", "k", "tag"]
-    changed = {n: x for n, x in asdict(args).items() if n not in named and x != getattr(Args, n)}
+    named = (*FREE, "env_id", "k", "tag")
+    changed = {n: x for n, x in vars(args).items() if n not in named and x != getattr(Args, n)}
     tag = args.tag or (hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6] if changed else "")
-    parts = [args.env_id, f"{ALGO}-k{args.k}-{tag}" if tag else f"{ALGO}-k{args.k}", f"seed{seed}"]
-    return Path(args.run_dir, *(part.replace("/", "-").replace(":", "-") for part in parts))
+    name = f"{ALGO}-k{args.k}-{tag}" if tag else f"{ALGO}-k{args.k}"
+    return Path(args.run_dir, args.env_id.replace("/", "-"), name.replace("/", "-"), f"seed{seed}")
 
 
 def load(path: Path):
     """The content of a .json file or of a checkpoint, tensors on the CPU; ends the program if it cannot be had."""
     try:
         return json.loads(path.read_text()) if path.suffix == ".json" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds
+    except Exception as error:  # noqa: BLE001  torch raises many kinds
         fail(f"{path} is missing or damaged: {str(error).splitlines()[0]}")
 
 
-def load_states(args: Args, paths: list[Path]) -> list[dict] | None:
-    """Every seed's checkpoint, or None for new runs; ends the program if neither is possible. Changes nothing."""
+def load_states(args: Args, paths: list[Path]) -> list[dict]:
+    """Every seed's checkpoint, none for new runs; ends the program if neither is possible. Changes nothing."""
     for path in paths:
         done = (path / "done.json").exists()
         if path.exists() and not args.overwrite and (done or not args.resume):
-            hint = "is finished" if done else "exists; --resume goes on with it"
-            fail(f"{path} {hint}; --overwrite deletes it and starts again")
+            now = "is finished" if done else "exists; --resume goes on with it"
+            fail(f"{path} {now}; --overwrite deletes it and starts again")
         before = load(path / "config.json")["args"] if args.resume else asdict(args)
         if any(before.get(n) != x for n, x in asdict(args).items() if n not in FREE):
             fail(f"{path} was started with other settings; resume with the same, or start under another --tag")
-    if not args.resume:
-        return None
-    states = [load(path / "checkpoint/state.pt") for path in paths]
-    step = max(state["step"] for state in states)  # a seed that lags was killed in the last two lines of `checkpoint`
-    return [x if x["step"] == step else load(path / "checkpoint/state.tmp") for x, path in zip(states, paths)]
+    states = [load(path / "checkpoint/state.pt") for path in paths if args.resume]
+    step = max((x["step"] for x in states), default=0)  # a seed that lags was killed at the end of `checkpoint`
+    states = [x if x["step"] == step else load(path / "checkpoint/state.tmp") for x, path in zip(states, paths)]
+    for x, path in zip(states, paths):
+        whole = all((path / f).exists() and (path / f).stat().st_size >= size for f, size in x["sizes"].items())
+        if not whole or x["step"] != step:
+            fail(f"{path} has a damaged checkpoint, or of another step than its fellows; then resume it alone")
+    return states
 
 
 def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    args, state = load(Path(run_dir, "config.json"))["args"], load(Path(run_dir, "checkpoint/state.pt"))["agent"]
+    state = load(Path(run_dir, "checkpoint/state.pt"))["learnt"]
     state = {name.removeprefix("actor."): x for name, x in state.items() if name.startswith("actor.")}
-    bound = state["scale"].flatten()
-    actor = Actor(state["fc1.weight"].shape[1], -bound, bound, args["k"], [Generator().manual_seed(args["seed"])])
+    bound, k = state["scale"].flatten(), state["router.weight"].shape[-1]
+    actor = Actor(state["fc1.weight"].shape[1], -bound, bound, k, [Generator()])
     actor.load_state_dict(state)
     return actor
 
@@ -430,56 +367,63 @@ def train(args: Args) -> list[Path]:
     generators = [Generator(device).manual_seed(seed) for seed in seeds]
     agent = Agent(args, obs_size, low, high, generators)
     buffer = ReplayBuffer(min(args.buffer_size, args.total_timesteps), obs_size, len(low), generators)
-    start, wall_time, began = 0, 0.0, time.monotonic()
+    start, began, obs, random_state = 0, time.monotonic(), [None] * len(seeds), [""] * len(seeds)
+    latest, best, stop, figures = np.full(len(seeds), np.nan), np.full(len(seeds), np.nan), [], {}
 
-    if states is None:
-        git = subprocess.run(["git", "-C", Path(__file__).parent, "rev-parse", "HEAD"], capture_output=True, text=True)
-        about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": git.stdout.strip()}
-        about["versions"] = {name: version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-        for path, seed in zip(paths, seeds):
+    def reset(s: int) -> None:
+        random_state[s] = json.dumps(envs[s].unwrapped.np_random.bit_generator.state)
+        obs[s], _ = envs[s].reset()
+
+    if not states:
+        git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
+        about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+        for s, (path, seed) in enumerate(zip(paths, seeds)):
             shutil.rmtree(path, ignore_errors=True)
             (path / "checkpoint").mkdir(parents=True)
-            own = asdict(replace(args, seed=seed, num_seeds=1, resume=False, overwrite=False))
-            (path / "config.json").write_text(json.dumps(about | {"args": own}, indent=2))
-            for file, header in FILES.items():
-                (path / file).write_text(header)
-        obs = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds)])
+            about["args"] = asdict(replace(args, seed=seed, num_seeds=1, resume=False, overwrite=False))
+            (path / "config.json").write_text(json.dumps(about, indent=2))
+            (path / "episodes.csv").write_text("step,episodic_return,episodic_length\n")
+            (path / "eval.csv").write_text("step,return_mean,return_std,episodes\n")
+            envs[s].reset(seed=seed)  # gives the environment its generator
+            reset(s)
     else:
-        start, wall_time = states[0]["step"], states[0]["wall_time"]
-        agent.load_seeds(states)
-        for path, state, generator in zip(paths, states, generators):
-            generator.set_state(state["generator"])
+        start, buffer.added, began = states[0]["step"], states[0]["step"], began - states[0]["wall_time"]
+        learnt = {name: [state["learnt"][name] for state in states] for name in states[0]["learnt"]}
+        agent.load_tensors({name: torch.cat(x) if x[0].dim() else x[0] for name, x in learnt.items()})
+        for s, (path, state) in enumerate(zip(paths, states)):
+            generators[s].set_state(state["generator"])
             for file, size in state["sizes"].items():
                 os.truncate(path / file, size)
-        buffer.added = max(0, start - buffer.capacity)
-        rows = [np.fromfile(path / "checkpoint/replay.f32", np.float32).reshape(start, -1) for path in paths]
-        buffer.add(torch.from_numpy(np.stack(rows)[:, buffer.added :]))
-        obs = np.stack([env.restore(x["random_state"], x["actions"].numpy()) for env, x in zip(envs, states)])
+            rows = torch.from_numpy(np.fromfile(path / "checkpoint/replay.f32", np.float32)).view(start, -1)
+            first = max(0, start - buffer.capacity)
+            buffer.rows[s, torch.arange(first, start) % buffer.capacity] = rows[first:].to(device)
+            envs[s].unwrapped.np_random.bit_generator.state = json.loads(state["random_state"])
+            reset(s)
+            for row in rows[start - state["episode_length"] :].numpy():  # plays the unfinished episode again
+                obs[s], *_ = envs[s].step(row[obs_size : obs_size + len(low)])
     if args.track:
         import wandb
 
         wandb.tensorboard.patch(root_logdir=os.path.commonpath(paths), pytorch=True)
         wandb.init(project="pmoe", name=str(paths[0]), config=asdict(args))
-    logs, writers = (
-        [open(path / "checkpoint/replay.f32", "ab") for path in paths],
-        [SummaryWriter(path, purge_step=start + 1) for path in paths],
-    )
+    logs = [open(path / "checkpoint/replay.f32", "ab") for path in paths]  # noqa: SIM115
+    writers = [SummaryWriter(path, purge_step=start + 1) for path in paths]
     for writer in writers:
-        table = "".join(f"|{name}|{value}|\n" for name, value in {"field": "value", "-": "-", **asdict(args)}.items())
-        writer.add_text("hyperparameters", table)
+        rows = {"field": "value", "-": "-", **vars(args)}.items()
+        writer.add_text("hyperparameters", "".join(f"|{name}|{value}|\n" for name, value in rows))
 
     def checkpoint(step: int) -> None:
-        for name, x in agent.named_parameters():
-            if not x.isfinite().all():
-                fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
-        for s, (path, env) in enumerate(zip(paths, envs)):
+        for s, path in enumerate(paths):
             logs[s].flush()
             os.fsync(logs[s].fileno())
-            state = {"step": step, "wall_time": wall_time + time.monotonic() - began, **agent.seed_state(s)}
-            state |= {"generator": generators[s].get_state(), "sizes": {x: (path / x).stat().st_size for x in FILES}}
-            state |= {"random_state": env.random_state, "actions": torch.tensor(np.array(env.actions))}
+            learnt = {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.tensors().items()}
+            state = {"step": step, "wall_time": time.monotonic() - began, "generator": generators[s].get_state()}
+            state |= {"random_state": random_state[s], "episode_length": envs[s].episode_lengths}
+            state |= {"sizes": {file: (path / file).stat().st_size for file in FILES}}
             with open(path / "checkpoint/state.tmp", "wb") as file:
-                torch.save(state, file)
+                torch.save(state | {"learnt": {n: x.clone() for n, x in learnt.items()}}, file)
                 file.flush()
                 os.fsync(file.fileno())
         for path in paths:  # only now, when every seed's is whole
@@ -491,73 +435,62 @@ def train(args: Args) -> list[Path]:
         for key, value in values.items():
             writers[s].add_scalar(f"charts/{key}", value, step)
 
-    label = f"{ALGO}-k{args.k} {args.env_id}"
-    print(f"{label}, seeds {seeds[0]} to {seeds[-1]}, on {device}, in {paths[0].parent}")
-    stop, latest, best, printed = [], np.full(len(seeds), np.nan), np.full(len(seeds), -np.inf), began
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stop.append(number))
-    progress = Progress(TextColumn(label), *Progress.get_default_columns(), TextColumn("{task.fields[figures]}"))
-    terminal = progress.console.is_terminal
-    progress.add_task("", total=args.total_timesteps, completed=start, figures="")
-    task = progress.tasks[0]
-    try:
-        if start == 0:
-            checkpoint(0)
-        if terminal:
-            progress.start()
+    print(f"{paths[0].parent}, seeds {seeds[0]} to {seeds[-1]}, on {device}", flush=True)
+    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[figures]}"))
+    progress = Progress(*columns, disable=not sys.stdout.isatty())
+    task_id = progress.add_task(str(paths[0].parent), total=args.total_timesteps, completed=start, figures="")
+    checkpoint(start)
+    with progress:
         for step in range(start + 1, args.total_timesteps + 1):
             if step > args.random_steps:
-                action, _ = agent.draw(torch.as_tensor(obs, dtype=torch.float32, device=device).unsqueeze(1))
-                action = action.flatten(1).cpu().numpy()
+                now = torch.as_tensor(np.stack(obs), dtype=torch.float32, device=device)
+                action = agent.draw(now.unsqueeze(1))[0].flatten(1).cpu().numpy()
             else:
-                action = low + (high - low) * noise(torch.rand, generators, len(low)).cpu().numpy()
+                uniform = [torch.rand(low.shape, generator=g, device=device).cpu() for g in generators]
+                action = low + (high - low) * np.stack(uniform)
             if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
                 figures = agent.update(*buffer.sample(args.batch_size))
-            results = zip(*(env.step(a) for env, a in zip(envs, action)))
-            next_obs, reward, terminated, truncated = (np.stack(x) for x in list(results)[:4])
-            rows = np.concatenate([obs, action, next_obs, reward[:, None], terminated[:, None]], 1, dtype=np.float32)
-            buffer.add(torch.from_numpy(rows).unsqueeze(1))
-            obs = next_obs
-            for s, env in enumerate(envs):
+            results = [env.step(a) for env, a in zip(envs, action)]
+            rows = [np.concatenate([o, a, r[0], r[1:3]], dtype=np.float32) for o, a, r in zip(obs, action, results)]
+            buffer.add(torch.from_numpy(np.stack(rows)))
+            for s, (next_obs, _, terminated, truncated, _) in enumerate(results):
                 logs[s].write(rows[s].tobytes())
-                if terminated[s] or truncated[s]:
-                    latest[s] = env.episodic_return
-                    record(s, "episodes", step, episodic_return=latest[s], episodic_length=len(env.actions))
-                    obs[s], _ = env.reset()
+                obs[s] = next_obs
+                if terminated or truncated:
+                    latest[s], length = envs[s].episode_returns, envs[s].episode_lengths
+                    record(s, "episodes", step, episodic_return=latest[s], episodic_length=length)
+                    reset(s)
 
             end = step == args.total_timesteps
             if end or step % args.eval_every == 0:
                 returns = evaluate(agent.actor.act, eval_envs, seeds, step)
-                best = np.maximum(best, returns.mean(1))
+                best = np.fmax(best, returns.mean(1))
                 for s, r in enumerate(returns):
                     record(s, "eval", step, return_mean=r.mean(), return_std=r.std(), episodes=len(r))
-            if step % 1000 == 0 and step > args.learning_starts:
-                for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), task.speed or 0)}).items():
+            save = stop or end or step % args.checkpoint_every == 0
+            if save or step % 100 == 0:
+                for name, x in (figures | agent.tensors()).items():
                     if not x.isfinite().all():
                         fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
+                speed = progress.tasks[0].speed or 0.0
+                text = f"return {latest.mean():.0f}  best eval {best.mean():.0f}  {speed:.0f} steps/s"
+                progress.update(task_id, completed=step, figures=text)
+            if end or step % 1000 == 0:
+                if progress.disable:
+                    print(f"step {step}/{args.total_timesteps}  {text}", flush=True)
+                for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), speed)}).items():
                     for writer, value in zip(writers, x.cpu()):
                         writer.add_scalar(name, value, step)
-            if step % 50 == 0 or end:
-                text = f"return {latest.mean():.0f}  best eval {best.mean():.0f}  {task.speed or 0:.0f} steps/s"
-                progress.update(task.id, completed=step, figures=text)
-                if not terminal and (end or time.monotonic() > printed + 10):
-                    print(f"step {step}/{args.total_timesteps}  {text}", flush=True)
-                    printed = time.monotonic()
-            if stop or end or step % args.checkpoint_every == 0:
+            if save:
                 checkpoint(step)
             if stop:
                 print(f"stopped at step {step}; the same command with --resume goes on")
                 raise SystemExit(128 + stop[0])
-    except OSError as error:
-        fail(f"{error}; the last checkpoint is whole", 1)
-    finally:
-        if terminal:
-            progress.stop()
     for path, writer, r in zip(paths, writers, returns):
-        done = {"step": args.total_timesteps, "return_mean": r.mean(), "return_std": r.std()}
-        (path / "done.json").write_text(
-            json.dumps(done | {"wall_time": wall_time + time.monotonic() - began}, indent=2)
-        )
+        done = {"step": step, "return_mean": r.mean(), "return_std": r.std(), "wall_time": time.monotonic() - began}
+        (path / "done.json").write_text(json.dumps(done, indent=2))
         (path / "checkpoint/replay.f32").unlink()  # it served to go on
         writer.close()
     return paths
