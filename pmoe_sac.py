@@ -1,9 +1,9 @@
 """PMOE-SAC: soft actor-critic whose policy is a mixture of K Gaussian primitives behind a router.
 
 The policy is pi(a|s) = sum_k w_k(s) N_k(a|s) (eq. 4). Drawing k from w cannot be differentiated, so router and
-primitives learn apart. Each primitive proposes an action; the critic names the best, j = argmax_k Q(s, a_k) (eq. 6). The
-frequency loss pulls w towards the one-hot of j: w_k becomes how often primitive k is best (eq. 7). Backprop-max trains
-the primitive that won (eq. 9), backprop-all trains all (eq. 8). With K = 1 the file is SAC (arXiv 1812.05905).
+primitives learn apart. Each primitive proposes an action; the critic names the best, j = argmax_k Q(s, a_k) (eq. 6).
+The frequency loss pulls w towards the one-hot of j: w_k becomes how often primitive k is best (eq. 7). Backprop-max
+trains the primitive that won (eq. 9), backprop-all trains all (eq. 8). With K = 1 the file is SAC (arXiv 1812.05905).
 
 Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement Learning", arXiv 2104.09122, sections 3.2
 to 3.5, table 1a. Departures: targets draw a' from the mixture, as algorithm 1 does (not the max of eq. 11), with no
@@ -396,12 +396,12 @@ def train(args: Args) -> list[Path]:
             generators[s].set_state(state["generator"])
             for file, size in state["sizes"].items():
                 os.truncate(path / file, size)
-            rows = torch.from_numpy(np.fromfile(path / "checkpoint/replay.f32", np.float32)).view(start, -1)
+            rows = np.fromfile(path / "checkpoint/replay.f32", np.float32).reshape(-1, sum(buffer.sizes))
             first = max(0, start - buffer.capacity)
-            buffer.rows[s, torch.arange(first, start) % buffer.capacity] = rows[first:].to(device)
+            buffer.rows[s, torch.arange(first, start) % buffer.capacity] = torch.from_numpy(rows[first:]).to(device)
             envs[s].unwrapped.np_random.bit_generator.state = json.loads(state["random_state"])
             reset(s)
-            for row in rows[start - state["episode_length"] :].numpy():  # plays the unfinished episode again
+            for row in rows[start - state["episode_length"] :]:  # plays the unfinished episode again
                 obs[s], *_ = envs[s].step(row[obs_size : obs_size + len(low)])
     if args.track:
         import wandb
@@ -438,12 +438,13 @@ def train(args: Args) -> list[Path]:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: stop.append(number))
     print(f"{paths[0].parent}, seeds {seeds[0]} to {seeds[-1]}, on {device}", flush=True)
-    columns = (*Progress.get_default_columns(), TextColumn("{task.fields[figures]}"))
-    progress = Progress(*columns, disable=not sys.stdout.isatty())
-    task_id = progress.add_task(str(paths[0].parent), total=args.total_timesteps, completed=start, figures="")
+    bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), disable=not sys.stdout.isatty())
+    task_id = bar.add_task(str(paths[0].parent), total=args.total_timesteps, completed=start, text="")
     checkpoint(start)
-    with progress:
+    with bar:
         for step in range(start + 1, args.total_timesteps + 1):
+            end = step == args.total_timesteps
+            save = end or bool(stop) or step % args.checkpoint_every == 0
             if step > args.random_steps:
                 now = torch.as_tensor(np.stack(obs), dtype=torch.float32, device=device)
                 action = agent.draw(now.unsqueeze(1))[0].flatten(1).cpu().numpy()
@@ -452,6 +453,10 @@ def train(args: Args) -> list[Path]:
                 action = low + (high - low) * np.stack(uniform)
             if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
                 figures = agent.update(*buffer.sample(args.batch_size))
+            if save or step % 100 == 0 or not np.isfinite(action).all():
+                for name, x in (figures | agent.tensors()).items():
+                    if not x.isfinite().all():
+                        fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
             results = [env.step(a) for env, a in zip(envs, action)]
             rows = [np.concatenate([o, a, r[0], r[1:3]], dtype=np.float32) for o, a, r in zip(obs, action, results)]
             buffer.add(torch.from_numpy(np.stack(rows)))
@@ -463,29 +468,24 @@ def train(args: Args) -> list[Path]:
                     record(s, "episodes", step, episodic_return=latest[s], episodic_length=length)
                     reset(s)
 
-            end = step == args.total_timesteps
             if end or step % args.eval_every == 0:
                 returns = evaluate(agent.actor.act, eval_envs, seeds, step)
                 best = np.fmax(best, returns.mean(1))
                 for s, r in enumerate(returns):
                     record(s, "eval", step, return_mean=r.mean(), return_std=r.std(), episodes=len(r))
-            save = stop or end or step % args.checkpoint_every == 0
             if save or step % 100 == 0:
-                for name, x in (figures | agent.tensors()).items():
-                    if not x.isfinite().all():
-                        fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
-                speed = progress.tasks[0].speed or 0.0
+                speed = bar.tasks[0].speed or 0.0
                 text = f"return {latest.mean():.0f}  best eval {best.mean():.0f}  {speed:.0f} steps/s"
-                progress.update(task_id, completed=step, figures=text)
+                bar.update(task_id, completed=step, text=text)
             if end or step % 1000 == 0:
-                if progress.disable:
+                if bar.disable:
                     print(f"step {step}/{args.total_timesteps}  {text}", flush=True)
                 for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), speed)}).items():
                     for writer, value in zip(writers, x.cpu()):
                         writer.add_scalar(name, value, step)
             if save:
                 checkpoint(step)
-            if stop:
+            if save and stop:
                 print(f"stopped at step {step}; the same command with --resume goes on")
                 raise SystemExit(128 + stop[0])
     for path, writer, r in zip(paths, writers, returns):

@@ -1,0 +1,61 @@
+"""What the tests share: the real command line, a short training run, and toy environments."""
+
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+ROOT = Path(__file__).parent.parent
+PMOE = str(Path(sys.executable).with_name("pmoe"))
+SHORT = {"total_timesteps": 400, "learning_starts": 50, "random_steps": 100, "batch_size": 16}
+SHORT |= {"k": 2, "eval_every": 200, "eval_episodes": 2, "checkpoint_every": 100}
+
+
+class Toy(gym.Env):
+    """The observation counts the steps; an episode ends after `length` of them, by termination or by truncation."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gym.spaces.Box(np.array([-1.0, 2.0]), np.array([3.0, 2.5]), dtype=np.float32)
+
+    def __init__(self, length=5, terminates=True, nan_at=None):
+        self.length, self.terminates, self.nan_at, self.total = length, terminates, nan_at, 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.step_count, self.noise = 0, self.np_random.normal()
+        return np.array([0.0, self.noise]), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.step_count += 1
+        self.total += 1
+        reward = np.nan if self.total == self.nan_at else float(action[0])
+        end = self.step_count == self.length
+        return np.array([self.step_count, self.noise]), reward, end and self.terminates, end and not self.terminates, {}
+
+
+for name, kwargs in {
+    "ToyTerminates-v0": {},
+    "ToyTruncates-v0": {"terminates": False},
+    "ToyBreaks-v0": {"nan_at": 130},
+}.items():
+    gym.register(name, Toy, kwargs=kwargs)
+
+
+def flags(**fields) -> list[str]:
+    """Args fields as options; SHORT's where they are not given"""
+    return [word for name, value in (SHORT | fields).items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def same_run(path: Path, other: Path) -> None:
+    """Asserts that two runs left the same bytes in their CSV files and equal tensors in their checkpoints."""
+    for name in ("episodes.csv", "eval.csv"):
+        assert (path / name).read_bytes() == (other / name).read_bytes()
+        assert len((path / name).read_text().splitlines()) > 1
+    state, twin = (torch.load(x / "checkpoint/state.pt", weights_only=True) for x in (path, other))
+    assert state["step"] == twin["step"] and state["learnt"].keys() == twin["learnt"].keys()
+    for key, x in state["learnt"].items():
+        assert torch.equal(x, twin["learnt"][key]), key
+    assert torch.equal(state["generator"], twin["generator"])

@@ -1,0 +1,234 @@
+"""Whole runs: what they leave on disk, determinism, exact resume, and every way in which a run can end."""
+
+import csv
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+
+import numpy as np
+import pytest
+import torch
+from common import PMOE, SHORT, flags, same_run
+
+from pmoe import pmoe_sac
+from pmoe.pmoe_sac import Args, ReplayBuffer, train
+
+
+def short(tmp_path, **fields):
+    return Args(**(SHORT | {"env_id": "Pendulum-v1", "run_dir": str(tmp_path)} | fields))
+
+
+def rows_of(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_files_of_a_run(tmp_path):
+    (path,) = train(short(tmp_path, tag="mine"))
+    assert path == tmp_path / "Pendulum-v1" / "sac-k2-mine" / "seed1"
+    config = json.loads((path / "config.json").read_text())
+    assert config["args"] == vars(short(tmp_path, tag="mine")) and config["algo"] == "sac"
+    assert {"versions", "device", "command", "commit"} < config.keys()
+    episodes, evals = rows_of(path / "episodes.csv"), rows_of(path / "eval.csv")
+    assert [(row["step"], row["episodic_length"]) for row in episodes] == [("200", "200"), ("400", "200")]
+    assert [(row["step"], row["episodes"]) for row in evals] == [("200", "2"), ("400", "2")]
+    done = json.loads((path / "done.json").read_text())
+    assert done["step"] == 400 and done["return_mean"] == float(evals[-1]["return_mean"]) and done["wall_time"] > 0
+    assert [file.name for file in (path / "checkpoint").iterdir()] == ["state.pt"]  # the replay served its purpose
+
+
+def test_tensorboard_scalars(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (path,) = train(short(tmp_path, total_timesteps=1000))
+    events = EventAccumulator(str(path))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"charts/episodic_return", "charts/episodic_length", "charts/SPS", "charts/return_mean"} < scalars
+    assert {"losses/critic", "losses/actor", "losses/frequency", "losses/alpha"} < scalars
+    assert {"routing/usage_0", "routing/usage_1", "routing/entropy"} < scalars
+    assert events.Tags()["tensors"] == ["hyperparameters/text_summary"]
+    usage = [events.Scalars(f"routing/usage_{k}")[-1].value for k in (0, 1)]
+    assert sum(usage) == pytest.approx(1, abs=1e-5)
+
+
+def test_same_seed_same_bytes_and_other_seed_other_bytes(tmp_path):
+    (a,), (b,) = (train(short(tmp_path / name)) for name in "ab")
+    (c,) = train(short(tmp_path, seed=2))
+    same_run(a, b)
+    assert (a / "episodes.csv").read_bytes() != (c / "episodes.csv").read_bytes()
+
+
+def test_training_is_the_same_without_evaluation(tmp_path):
+    (a,), (b,) = (train(short(tmp_path, eval_every=n, tag=f"every{n}")) for n in (50, 10**6))
+    assert (a / "episodes.csv").read_bytes() == (b / "episodes.csv").read_bytes()
+    a, b = (torch.load(x / "checkpoint/state.pt", weights_only=True)["learnt"] for x in (a, b))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_seed_alone_is_as_among_three(tmp_path):
+    fields = {"env_id": "InvertedPendulum-v4", "total_timesteps": 150, "random_steps": 150}
+    paths = train(short(tmp_path / "three", num_seeds=3, **fields))
+    (alone,) = train(short(tmp_path / "alone", seed=2, **fields))
+    assert [path.name for path in paths] == ["seed1", "seed2", "seed3"]
+    assert (paths[1] / "episodes.csv").read_bytes() == (alone / "episodes.csv").read_bytes()
+    a, b = (torch.load(x / "checkpoint/state.pt", weights_only=True)["learnt"] for x in (paths[1], alone))
+    for name, x in a.items():
+        torch.testing.assert_close(x, b[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("env_id, flag", [("ToyTerminates-v0", 1.0), ("ToyTruncates-v0", 0.0)])
+def test_transitions_end_in_the_true_last_observation(tmp_path, monkeypatch, env_id, flag):
+    rows = []
+    monkeypatch.setattr(ReplayBuffer, "add", lambda self, new: rows.append(new[0].tolist()) or add(self, new))
+    train(short(tmp_path, env_id=env_id, total_timesteps=60, learning_starts=60))
+    for t, (count, _, *_, next_count, _, _, terminated) in enumerate(rows):
+        assert (count, next_count) == (t % 5, t % 5 + 1)  # no reset among the transitions
+        assert terminated == (flag if next_count == 5 else 0.0)
+
+
+add = ReplayBuffer.add
+
+
+def test_buffer_forgets_the_oldest_and_samples_the_rest():
+    buffer = ReplayBuffer(10, 1, 1, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
+    for t in range(25):
+        buffer.add(torch.full((2, 5), float(t)))
+    obs, action, next_obs, reward, terminated = buffer.sample(500)
+    assert obs.shape == reward.shape == (2, 500, 1) and torch.equal(obs, next_obs) and torch.equal(action, terminated)
+    assert set(obs.flatten().tolist()) == set(range(15, 25))
+    assert not torch.equal(obs[0], obs[1])
+
+
+@pytest.mark.parametrize("buffer_size", [10**6, 60])  # a buffer that is full, too
+def test_resume_after_a_stop_anywhere(tmp_path, monkeypatch, buffer_size):
+    """Stopped before, between and after the seeds' checkpoints are renamed, and in the middle of writing one."""
+    fields = {"num_seeds": 2, "checkpoint_every": 60, "buffer_size": buffer_size, "alpha": "auto"}
+    straight = train(short(tmp_path / "straight", **fields))
+
+    class Killed(BaseException):
+        pass
+
+    calls = 0
+
+    def count(function, *args):
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            if function is torch.save:
+                args[1].write(b"half a checkpoint")
+            raise Killed
+        return function(*args)
+
+    save, rename = torch.save, os.replace
+    monkeypatch.setattr(torch, "save", lambda *args: count(save, *args))
+    monkeypatch.setattr(os, "replace", lambda *args: count(rename, *args))
+    resume = False
+    for stop_at in (5, 4, 3, 7, 4, 4):
+        calls = 0
+        with pytest.raises(Killed):
+            train(short(tmp_path / "stopped", resume=resume, **fields))
+        resume = (tmp_path / "stopped").exists()
+    stop_at = 0
+    for path, twin in zip(straight, train(short(tmp_path / "stopped", resume=True, **fields))):
+        same_run(path, twin)
+
+
+def run_until_killed(command, cwd, seconds):
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        error = process.communicate(timeout=seconds)[1]
+        assert process.returncode == 0, error
+        return True
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("env_id", ["Hopper-v4", "Humanoid-v4"])
+def test_killed_at_any_moment_and_resumed_is_as_never_stopped(tmp_path, env_id):
+    fields = {"env_id": env_id, "total_timesteps": 900, "random_steps": 200, "checkpoint_every": 7, "eval_every": 300}
+    command = [PMOE, "run", "sac", *flags(**fields)]
+    assert run_until_killed([*command, "--run-dir", "straight"], tmp_path, 600)
+    rng, kills = random.Random(0), 0
+    while not (tmp_path / "killed").exists() or not list((tmp_path / "killed").glob("*/*/*/done.json")):
+        begun = list((tmp_path / "killed").glob("*/*/*/checkpoint/state.pt"))
+        resume = ["--resume"] if begun else ["--overwrite"]
+        kills += not run_until_killed([*command, "--run-dir", "killed", *resume], tmp_path, rng.uniform(3, 7))
+    (a,), (b,) = ((tmp_path / name).glob("*/*/*") for name in ("straight", "killed"))
+    assert kills >= 2
+    same_run(a, b)
+
+
+def start(command, cwd):
+    """Starts a run and waits until it is under way."""
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not list(cwd.glob("runs/*/*/*/checkpoint/state.pt")) and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(1)
+    return process
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_cleanly(tmp_path, pmoe, number, status):
+    command = ["run", "sac", *flags(env_id="Hopper-v4", total_timesteps=2000, checkpoint_every=10**6)]
+    process = start([PMOE, *command], tmp_path)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == status and error == "" and "--resume goes on" in out
+    (path,) = tmp_path.glob("runs/*/*/*")
+    stopped_at = torch.load(path / "checkpoint/state.pt", weights_only=True)["step"]
+    assert f"stopped at step {stopped_at}" in out and 0 < stopped_at < 2000
+    assert pmoe(*command, "--resume").returncode == 0
+    assert pmoe(*command, "--run-dir", "straight").returncode == 0
+    (straight,) = tmp_path.glob("straight/*/*/*")
+    same_run(path, straight)
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_stays(tmp_path, pmoe):
+    command = ["run", "sac", *flags(env_id="Hopper-v4", tag="full")]
+    limit = 2_000_000  # bytes: enough for the first checkpoint, not for one with Adam's moments
+    result = pmoe(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and "File too large" in result.stderr
+    (path,) = tmp_path.glob("runs/*/*/*")
+    assert torch.load(path / "checkpoint/state.pt", weights_only=True)["step"] == 0
+    assert pmoe(*command, "--resume").returncode == 0
+    assert pmoe(*command, "--run-dir", "straight").returncode == 0
+    (straight,) = tmp_path.glob("straight/*/*/*")
+    same_run(path, straight)
+
+
+def test_a_number_that_is_not_finite_stops_the_run(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train(short(tmp_path, env_id="ToyBreaks-v0"))
+    error = capsys.readouterr().err
+    assert stop.value.code == 1 and error.startswith("error: losses/critic is not finite at step 1")
+    step = int(error.split("step ")[1].split(";")[0])
+    assert 130 < step < 160  # the reward of step 130 was not, and a batch of 16 soon has it
+    (path,) = tmp_path.glob("*/*/*")
+    state = torch.load(path / "checkpoint/state.pt", weights_only=True)
+    assert state["step"] == 100 and all(x.isfinite().all() for x in state["learnt"].values())
+
+
+def test_evaluation_starts_anew_each_time_and_the_same_for_the_same_step():
+    envs = [pmoe_sac.make_env("Pendulum-v1") for _ in range(6)]
+
+    def returns(seeds, step):
+        return pmoe_sac.evaluate(lambda obs: torch.zeros(*obs.shape[:2], 1), envs, seeds, step)
+
+    a = returns([1, 2], 100)
+    assert a.shape == (2, 3) and len(np.unique(a)) == 6
+    assert np.array_equal(a, returns([1, 2], 100)) and np.array_equal(a[1], returns([2, 1], 100)[0])
+    assert not np.intersect1d(a, returns([1, 2], 200)).size
+
+
+@pytest.mark.parametrize("env_id", ["Hopper-v5", "Humanoid-v4", "Pendulum-v1", "ToyTerminates-v0"])
+def test_environments_of_every_kind_train(tmp_path, env_id):
+    (path,) = train(short(tmp_path, env_id=env_id, total_timesteps=120, eval_episodes=1))
+    assert (path / "done.json").exists()
