@@ -24,12 +24,14 @@ def main() -> None:
     """The entry point: whatever goes wrong is one line, with status 2 where the input was bad."""
     try:
         sys.exit(app(standalone_mode=False))
-    except typer.TyperException as error:
-        fail(error.format_message())
-    except OSError as error:
-        fail(f"{error}; a run that was under way can go on with --resume", 1)
     except typer.Abort:
         sys.exit(130)
+    except OSError as error:
+        fail(f"{error}; what was saved before stays, and --resume goes on from there", 1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # a usage error; its class moved between versions of typer
+            raise
+        fail(error.format_message())
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
@@ -98,7 +100,10 @@ def run(
     argv, config = take_config([word for i, word in enumerate(words) if i != (words.index(algo) if algo else None)])
     algo = algo or config.get("algo")
     if algo not in ALGORITHMS:
-        wrong = next((word for word in words if not word.startswith("-")), None)
+        alone = [
+            word for word, last in zip(words, ["", *words]) if not word.startswith("-") and not last.startswith("-")
+        ]
+        wrong = next(iter(alone), None)
         if wrong is None:
             fail(f"name an algorithm, as in `pmoe run {next(iter(ALGORITHMS))} --help`; {nearest('', ALGORITHMS)}")
         fail(f"unknown algorithm {wrong!r}; {nearest(wrong, ALGORITHMS)}")
