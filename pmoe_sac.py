@@ -61,7 +61,6 @@ class Args:
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run of the same name first
     track: bool = False  # log to Weights & Biases too; needs wandb
-
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
     batch_size: int = 100  # transitions of an update
@@ -272,7 +271,6 @@ class Agent(nn.Module):
             log_prob, q = best_log_prob, qf(obs, action.take_along_dim(best.unsqueeze(-1), 2)).amin(1)  # (S, B, 1)
         actor_loss, router_loss = primitive_loss(log_prob, q, alpha).mean(-1), frequency_loss(log_w, best).mean(-1)
         self.minimize(actor_loss + router_loss, self.actor.parameters())
-
         if args.alpha == "auto":  # arXiv 1812.05905, eq. 18
             excess = (best_log_prob.detach() + self.target_entropy).mean(1, keepdim=True)
             self.minimize(-self.log_alpha.exp() * excess, [self.log_alpha])
@@ -324,16 +322,16 @@ def load(path: Path):
         fail(f"{path} is missing or damaged: {str(error).splitlines()[0]}")
 
 
-def load_states(args: Args, paths: list[Path]) -> list[dict]:
+def load_states(args: Args, paths: list[Path], device: torch.device) -> list[dict]:
     """Every seed's checkpoint, none for new runs; ends the program if neither is possible. Changes nothing."""
     for path in paths:
         done = (path / "done.json").exists()
         if path.exists() and not args.overwrite and (done or not args.resume):
-            now = "is finished" if done else "exists; --resume goes on with it"
-            fail(f"{path} {now}; --overwrite deletes it and starts again")
-        before = load(path / "config.json")["args"] if args.resume else asdict(args)
-        if any(before.get(n) != x for n, x in asdict(args).items() if n not in FREE):
-            fail(f"{path} was started with other settings; resume with the same, or start under another --tag")
+            fail(f"{path} {'is finished' if done else 'exists; --resume goes on with it'}; --overwrite starts it anew")
+        before = load(path / "config.json") if args.resume else {"args": vars(args), "device": str(device)}
+        same = all(before.get("args", {}).get(n) == x for n, x in vars(args).items() if n not in FREE)
+        if not same or before.get("device") != str(device):
+            fail(f"{path} was started with other settings or on another device; to start anew, give another --tag")
     states = [load(path / "checkpoint/state.pt") for path in paths if args.resume]
     step = max((x["step"] for x in states), default=0)  # a seed that lags was killed at the end of `checkpoint`
     states = [x if x["step"] == step else load(path / "checkpoint/state.tmp") for x, path in zip(states, paths)]
@@ -363,7 +361,7 @@ def train(args: Args) -> list[Path]:
     envs, eval_envs = ([make_env(args.env_id) for _ in range(n * len(seeds))] for n in (1, args.eval_episodes))
     obs_size, low, high = envs[0].observation_space.shape[0], envs[0].action_space.low, envs[0].action_space.high
     paths = [run_path(args, seed) for seed in seeds]
-    states = load_states(args, paths)
+    states = load_states(args, paths, device)
     generators = [Generator(device).manual_seed(seed) for seed in seeds]
     agent = Agent(args, obs_size, low, high, generators)
     buffer = ReplayBuffer(min(args.buffer_size, args.total_timesteps), obs_size, len(low), generators)
@@ -410,9 +408,8 @@ def train(args: Args) -> list[Path]:
         wandb.init(project="pmoe", name=str(paths[0]), config=asdict(args))
     logs = [open(path / "checkpoint/replay.f32", "ab") for path in paths]  # noqa: SIM115
     writers = [SummaryWriter(path, purge_step=start + 1) for path in paths]
-    for writer in writers:
-        rows = {"field": "value", "-": "-", **vars(args)}.items()
-        writer.add_text("hyperparameters", "".join(f"|{name}|{value}|\n" for name, value in rows))
+    for w in writers:
+        w.add_text("hyperparameters", "|field|value|\n|-|-|\n" + "".join(f"|{n}|{x}|\n" for n, x in vars(args).items()))
 
     def checkpoint(step: int) -> None:
         for s, path in enumerate(paths):
@@ -435,11 +432,10 @@ def train(args: Args) -> list[Path]:
         for key, value in values.items():
             writers[s].add_scalar(f"charts/{key}", value, step)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: stop.append(number))
+    handlers = {n: signal.signal(n, lambda number, _: stop.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     print(f"{paths[0].parent}, seeds {seeds[0]} to {seeds[-1]}, on {device}", flush=True)
     bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), disable=not sys.stdout.isatty())
-    task_id = bar.add_task(str(paths[0].parent), total=args.total_timesteps, completed=start, text="")
+    task = bar.add_task(str(paths[0].parent), total=args.total_timesteps, completed=start, text="")
     checkpoint(start)
     with bar:
         for step in range(start + 1, args.total_timesteps + 1):
@@ -449,8 +445,8 @@ def train(args: Args) -> list[Path]:
                 now = torch.as_tensor(np.stack(obs), dtype=torch.float32, device=device)
                 action = agent.draw(now.unsqueeze(1))[0].flatten(1).cpu().numpy()
             else:
-                uniform = [torch.rand(low.shape, generator=g, device=device).cpu() for g in generators]
-                action = low + (high - low) * np.stack(uniform)
+                action = np.stack([torch.rand(low.shape, generator=g, device=device).cpu() for g in generators])
+                action = low + (high - low) * action
             if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
                 figures = agent.update(*buffer.sample(args.batch_size))
             if save or step % 100 == 0 or not np.isfinite(action).all():
@@ -476,7 +472,7 @@ def train(args: Args) -> list[Path]:
             if save or step % 100 == 0:
                 speed = bar.tasks[0].speed or 0.0
                 text = f"return {latest.mean():.0f}  best eval {best.mean():.0f}  {speed:.0f} steps/s"
-                bar.update(task_id, completed=step, text=text)
+                bar.update(task, completed=step, text=text)
             if end or step % 1000 == 0:
                 if bar.disable:
                     print(f"step {step}/{args.total_timesteps}  {text}", flush=True)
@@ -488,11 +484,14 @@ def train(args: Args) -> list[Path]:
             if save and stop:
                 print(f"stopped at step {step}; the same command with --resume goes on")
                 raise SystemExit(128 + stop[0])
-    for path, writer, r in zip(paths, writers, returns):
-        done = {"step": step, "return_mean": r.mean(), "return_std": r.std(), "wall_time": time.monotonic() - began}
+    for path, writer in zip(paths, writers):
+        step, mean, std, _ = map(float, (path / "eval.csv").read_text().split()[-1].split(","))
+        done = {"step": int(step), "return_mean": mean, "return_std": std, "wall_time": time.monotonic() - began}
         (path / "done.json").write_text(json.dumps(done, indent=2))
         (path / "checkpoint/replay.f32").unlink()  # it served to go on
         writer.close()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     return paths
 
 

@@ -138,6 +138,40 @@ def test_resume_after_a_stop_anywhere(tmp_path, monkeypatch, buffer_size):
         same_run(path, twin)
 
 
+def test_resume_after_a_stop_at_the_very_end(tmp_path, monkeypatch):
+    (straight,) = train(short(tmp_path / "straight"))
+
+    class Killed(BaseException):
+        pass
+
+    def stop(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            pmoe_sac.Path, "write_text", lambda self, text: stop() if self.stem == "done" else write(self, text)
+        )
+        with pytest.raises(Killed):
+            train(short(tmp_path / "stopped"))
+    (path,) = train(short(tmp_path / "stopped", resume=True))
+    same_run(straight, path)
+    done, twin = (json.loads((x / "done.json").read_text()) for x in (straight, path))
+    assert done | {"wall_time": 0} == twin | {"wall_time": 0}
+
+
+write = pmoe_sac.Path.write_text
+
+
+def test_a_run_of_another_device_is_refused(tmp_path, capsys):
+    (path,) = train(short(tmp_path, total_timesteps=60))
+    (path / "done.json").unlink()
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"device": "cuda"}))
+    with pytest.raises(SystemExit):
+        train(short(tmp_path, total_timesteps=60, resume=True, device="cpu"))
+    assert "another device" in capsys.readouterr().err
+
+
 def run_until_killed(command, cwd, seconds):
     process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
