@@ -61,6 +61,7 @@ class Args:
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run of the same name first
     track: bool = False  # log to Weights & Biases too; needs wandb
+
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
     batch_size: int = 100  # transitions of an update
@@ -433,9 +434,9 @@ def train(args: Args) -> list[Path]:
             writers[s].add_scalar(f"charts/{key}", value, step)
 
     handlers = {n: signal.signal(n, lambda number, _: stop.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    print(f"{paths[0].parent}, seeds {seeds[0]} to {seeds[-1]}, on {device}", flush=True)
+    print(*paths, f"on {device}", flush=True)
     bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), disable=not sys.stdout.isatty())
-    task = bar.add_task(str(paths[0].parent), total=args.total_timesteps, completed=start, text="")
+    task = bar.add_task("", total=args.total_timesteps, completed=start, text="")
     checkpoint(start)
     with bar:
         for step in range(start + 1, args.total_timesteps + 1):
@@ -471,11 +472,11 @@ def train(args: Args) -> list[Path]:
                     record(s, "eval", step, return_mean=r.mean(), return_std=r.std(), episodes=len(r))
             if save or step % 100 == 0:
                 speed = bar.tasks[0].speed or 0.0
-                text = f"return {latest.mean():.0f}  best eval {best.mean():.0f}  {speed:.0f} steps/s"
+                text = f"step {step}  return {latest.mean():.0f}  best eval {best.mean():.0f}  {speed:.0f} steps/s"
                 bar.update(task, completed=step, text=text)
             if end or step % 1000 == 0:
                 if bar.disable:
-                    print(f"step {step}/{args.total_timesteps}  {text}", flush=True)
+                    print(text, flush=True)
                 for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), speed)}).items():
                     for writer, value in zip(writers, x.cpu()):
                         writer.add_scalar(name, value, step)
