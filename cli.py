@@ -1,7 +1,9 @@
 """The `pmoe` command: dispatch and nothing else. Heavy imports stand inside the commands, so that `--help` is quick."""
 
 import ast
+import dataclasses
 import difflib
+import os
 import sys
 from enum import Enum
 from importlib import import_module, metadata
@@ -27,16 +29,16 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except OSError as error:
-        fail(f"{error}; what was saved before stays, and --resume goes on from there", 1)
+        fail(str(error), 1)
     except Exception as error:
         if not hasattr(error, "format_message"):  # a usage error; its class moved between versions of typer
             raise
-        fail(error.format_message())
+        fail(error.format_message()) if error.format_message() else sys.exit(2)  # 2: the help was shown
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """Ends the program with one line for its user; status 2 is bad input, 1 what went wrong on the way."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -48,12 +50,6 @@ def nearest(word: str, words) -> str:
 def source(algo: str) -> ast.Module:
     """An algorithm's file, parsed: to import it would take seconds."""
     return ast.parse(Path(__file__).with_name(ALGORITHMS[algo] + ".py").read_text())
-
-
-def options(algo: str) -> list[str]:
-    args = next(node for node in source(algo).body if isinstance(node, ast.ClassDef) and node.name == "Args")
-    names = [node.target.id.replace("_", "-") for node in args.body if isinstance(node, ast.AnnAssign)]
-    return ["--" + {"env-id": "env"}.get(name, name) for name in names] + ["--config"]
 
 
 def complete(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -81,54 +77,56 @@ def root(
     pass
 
 
-@app.command(
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    options_metavar="[--env ID] [--k K] [--seed N] [--config FILE] [...]",
-)
+@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def run(
     ctx: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ALGO", autocompletion=complete, help=f"One of: {', '.join(ALGORITHMS)}."),
+        typer.Argument(
+            metavar="ALGO [OPTIONS]",
+            autocompletion=complete,
+            help=f"One of: {', '.join(ALGORITHMS)}; then any of its options, `pmoe run ALGO --help` shows them.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Repeat the run of this config.json; options beside it override.")
     ] = None,
 ) -> None:
-    """Train an agent. `pmoe run ALGO --help` shows every option; `--config FILE` repeats the run of a config.json."""
+    """Train an agent, as in `pmoe run sac --env Hopper-v4 --k 4 --seed 1`."""
     words = words or []
     if words in (["--help"], ["-h"]):
         return print(ctx.get_help())
-    algo = next((word for word in words if word in ALGORITHMS), None)
-    argv, config = take_config([word for i, word in enumerate(words) if i != (words.index(algo) if algo else None)])
-    algo = algo or config.get("algo")
+    recorded = read_config(config) if config else {}
+    alone = [word for word, last in zip(words, ["", *words]) if not word.startswith("-") and not last.startswith("-")]
+    algo = next((word for word in [*alone, *words] if word in ALGORITHMS), None)
+    argv = [word for i, word in enumerate(words) if algo is None or i != words.index(algo)]
+    algo = algo or recorded.get("algo")
     if algo not in ALGORITHMS:
-        alone = [
-            word for word, last in zip(words, ["", *words]) if not word.startswith("-") and not last.startswith("-")
-        ]
-        wrong = next(iter(alone), None)
-        if wrong is None:
-            fail(f"name an algorithm, as in `pmoe run {next(iter(ALGORITHMS))} --help`; {nearest('', ALGORITHMS)}")
-        fail(f"unknown algorithm {wrong!r}; {nearest(wrong, ALGORITHMS)}")
+        if not alone:
+            fail(f"name an algorithm, as in `pmoe run sac --help`; there are: {', '.join(ALGORITHMS)}")
+        fail(f"unknown algorithm {alone[0]!r}; {nearest(alone[0], ALGORITHMS)}")
     module = import_module(f"{__package__}.{ALGORITHMS[algo]}")
-    module.train(parse(module.Args, as_flags(config.get("args", {})) + argv, algo))
+    args = parse(module.Args, as_flags(recorded.get("args", {})) + argv, algo)
+    folder = Path(args.run_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        fail(f"--run-dir {args.run_dir}: {folder} is no folder that can be written to")
+    try:
+        module.train(args)
+    except OSError as error:
+        fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
 
 
-def take_config(words: list[str]) -> tuple[list[str], dict]:
-    """Splits `--config FILE` off the words and reads the file."""
+def read_config(file: Path) -> dict:
     import json
 
-    joined = [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    at = words.index("--config") if "--config" in words else None
-    if at is not None and at + 1 == len(words):
-        fail("--config needs a file")
-    file = words[at + 1] if at is not None else joined[0] if joined else None
-    if file is None:
-        return words, {}
     try:
-        config = json.loads(Path(file).read_text())
-        config["args"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        fail(f"--config {file} is not the config.json of a run: {error}")
-    rest = words[:at] + words[at + 2 :] if at is not None else words
-    return [word for word in rest if not word.startswith("--config=")], config
+        config = json.loads(file.read_text())
+        config["algo"], config["args"]["env_id"], config["args"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fail(f"{file} is not the config.json of a run ({type(error).__name__})")
+    return config
 
 
 def as_flags(args: dict) -> list[str]:
@@ -156,9 +154,11 @@ def parse(args_type: type, argv: list[str], algo: str):
             raise
         lines = [line.strip("│ \n") for line in box.getvalue().splitlines()[1:]]
         end = next((i for i, line in enumerate(lines) if not line or line[0] in "─╰"), len(lines))
-        fail(" ".join(lines[:end]))
+        fail(" ".join(lines[:end]) or box.getvalue())
     if unknown:
-        fail(f"unknown option {unknown[0]}; {nearest(unknown[0], options(algo))}; see `pmoe run {algo} --help`")
+        options = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(args_type)]
+        near = nearest(unknown[0], [*options, "--env", "--config"])
+        fail(f"unknown option {unknown[0]}; {near}; see `pmoe run {algo} --help`")
     return args
 
 
@@ -170,7 +170,7 @@ class Routing(str, Enum):
 @app.command("eval")
 def evaluate(
     run_dir: Annotated[Path, typer.Argument(help="The directory of one seed: RUN_DIR/ENV/ALGO-kK/seedN.")],
-    episodes: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 100,
+    episodes: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
     obs_noise: Annotated[float, typer.Option(min=0.0, help="Sigma of Gaussian noise on the observation.")] = 0.0,
     routing: Annotated[Routing, typer.Option(help="The likeliest primitive, or one drawn from the router.")] = "argmax",
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
@@ -179,12 +179,9 @@ def evaluate(
     """Evaluate a trained policy: the return of its mean action over EPISODES episodes."""
     if video and (video.suffix != ".mp4" or video.exists() or not video.absolute().parent.is_dir()):
         fail(f"--video {video}: give the name of a new .mp4 file in a folder that exists")
-    config_file = run_dir / "config.json"
-    if not config_file.is_file():
-        fail(f"{run_dir} is no run: it holds no config.json")
-    _, config = take_config(["--config", str(config_file)])
-    if config.get("algo") not in ALGORITHMS:
-        fail(f"{run_dir} is of the algorithm {config.get('algo')!r}, not of pmoe's: {', '.join(ALGORITHMS)}")
+    config = read_config(run_dir / "config.json")
+    if config["algo"] not in ALGORITHMS:
+        fail(f"{run_dir} is of the algorithm {config['algo']!r}, not of pmoe's: {', '.join(ALGORITHMS)}")
 
     import torch
     from rich.console import Console
@@ -196,51 +193,55 @@ def evaluate(
         fail(f"--primitive {primitive}: the policy has primitives 0 to {actor.k - 1}")
     env_id, seed = config["args"]["env_id"], config["args"]["seed"]
     step = module.load(run_dir / "checkpoint/state.pt")["step"]
+    if video:
+        choose_renderer(env_id)
     generator = torch.Generator().manual_seed(seed)
 
     def act(obs: torch.Tensor) -> torch.Tensor:
         noise = torch.randn(obs.shape, generator=generator)
         return actor.act(obs + obs_noise * noise, routing.value, primitive)
 
+    returns = module.evaluate(act, [module.make_env(env_id) for _ in range(episodes)], [seed], step)
+    table = Table("environment", "step", "episodes", "mean", "std", "min", "max", title=f"Return of {run_dir}")
+    figures = (returns.mean(), returns.std(), returns.min(), returns.max())
+    table.add_row(env_id, str(step), str(episodes), *(f"{x:.1f}" for x in figures))
+    Console().print(table)
     if video:
         film(module, act, env_id, seed, step, video)
-    envs = [module.make_env(env_id) for _ in range(episodes)]
-    returns = module.evaluate(act, envs, [seed], step)
-    table = Table("run", "step", "episodes", "mean", "std", "min", "max", title=f"Return on {env_id}")
-    figures = (returns.mean(), returns.std(), returns.min(), returns.max())
-    table.add_row(str(run_dir), str(step), str(episodes), *(f"{x:.1f}" for x in figures))
-    Console().print(table)
 
 
 def film(module, act, env_id: str, seed: int, step: int, file: Path) -> None:
-    """Writes an episode as mp4. Without a screen MuJoCo renders through EGL or, where there is none, OSMesa."""
-    import os
-
+    """Writes the first episode as mp4."""
     import imageio
 
-    screen = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    reasons = []
-    for backend in [os.environ.get("MUJOCO_GL")] if screen or "MUJOCO_GL" in os.environ else ["egl", "osmesa"]:
-        if backend:
-            os.environ["MUJOCO_GL"] = backend
-        try:
-            env = module.make_env(env_id, render_mode="rgb_array")
-            env.reset(seed=seed)
-            env.render()
-            break
-        except Exception as error:  # noqa: BLE001  every graphics library has its own
-            reasons.append(f"{backend or 'the screen'}: {' '.join(str(error).split())}")
-    else:
-        fail(f"--video cannot render; install libegl1 or libosmesa6, or set MUJOCO_GL ({'; '.join(reasons)})")
-    frames = []
+    env = module.make_env(env_id, render_mode="rgb_array")
+    with imageio.get_writer(file, fps=env.metadata.get("render_fps", 30)) as writer:
 
-    def act_and_film(obs):
-        frames.append(env.render())
-        return act(obs)
+        def act_and_film(obs):
+            writer.append_data(env.render())
+            return act(obs)
 
-    module.evaluate(act_and_film, [env], [seed], step)
-    imageio.mimwrite(file, [*frames, env.render()], fps=env.metadata.get("render_fps", 30))
+        module.evaluate(act_and_film, [env], [seed], step)
+        writer.append_data(env.render())
     env.close()
+
+
+def choose_renderer(env_id: str) -> None:
+    """Sets MUJOCO_GL to what works here: without a screen EGL or, where there is none, OSMesa. Each is tried in a
+    process of its own, because a library that failed once spoils the next."""
+    import subprocess
+
+    screen = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    given = "MUJOCO_GL" in os.environ or screen
+    probe = "import sys, gymnasium; e = gymnasium.make(sys.argv[1], render_mode='rgb_array'); e.reset(); e.render()"
+    reasons = []
+    for choice in [{}] if given else [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]:
+        command = [sys.executable, "-W", "ignore", "-c", probe, env_id]
+        tried = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)
+        if tried.returncode == 0:
+            return os.environ.update(choice)
+        reasons.append(f"{choice.get('MUJOCO_GL', 'rendering')}: {(tried.stderr.splitlines() or ['?'])[-1]}")
+    fail(f"--video cannot render here ({'; '.join(reasons)}); MuJoCo needs a screen, libegl1 or libosmesa6")
 
 
 @app.command("list")

@@ -26,7 +26,7 @@ import sys
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -40,6 +40,8 @@ from torch import Generator, Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 ALGO = "sac"
+FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")  # not in a tag
+FILES = ("episodes.csv", "eval.csv", "checkpoint/replay.f32")  # these grow, and are cut back to resume
 warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4: the paper's tables need it
 
 
@@ -61,7 +63,6 @@ class Args:
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run of the same name first
     track: bool = False  # log to Weights & Biases too; needs wandb
-
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
     batch_size: int = 100  # transitions of an update
@@ -77,7 +78,7 @@ class Args:
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """Ends the program with one line for its user; status 2 is bad input, 1 what went wrong on the way."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -87,6 +88,8 @@ def check(args: Args) -> None:
         high = 1 if name in ("gamma", "tau", "learning_rate") else 10**12
         if type(value) in (int, float) and not low <= value <= high:  # NaN too
             fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
+    if args.resume and args.overwrite:
+        fail("--resume goes on with a run and --overwrite deletes it: give one of them")
     if args.track and not util.find_spec("wandb"):
         fail("--track needs wandb: pip install wandb")
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -98,7 +101,7 @@ def make_env(env_id: str, **kwargs) -> gym.wrappers.RecordEpisodeStatistics:
     try:
         env = gym.make(env_id, **kwargs)
     except Exception as error:  # noqa: BLE001  environments raise anything; Gymnasium's own messages name what is near
-        fail(f"--env {env_id}: {' '.join(str(error).split())}")
+        fail(f"--env {env_id}: {error}")
     if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in (env.observation_space, env.action_space)):
         fail(f"--env {env_id} needs flat Box spaces, but has {env.observation_space} and {env.action_space}")
     if not env.action_space.is_bounded():
@@ -110,11 +113,11 @@ def evaluate(act, envs: list[gym.Env], seeds: range, step: int) -> np.ndarray:
     """Undiscounted returns (S, E) of E episodes a seed, new at every step of a run; act: (S, E, O) -> (S, E, A)"""
     starts = [np.random.SeedSequence([seed, step]).generate_state(len(envs) // len(seeds)) for seed in seeds]
     obs = np.stack([env.reset(seed=int(start))[0] for env, start in zip(envs, np.concatenate(starts))])
-    running = list(range(len(envs)))
+    running, low, high = list(range(len(envs))), envs[0].action_space.low, envs[0].action_space.high
     while running:
         action = act(torch.as_tensor(obs, dtype=torch.float32).unflatten(0, (len(seeds), -1))).flatten(0, 1).numpy()
         for i in running.copy():
-            obs[i], _, terminated, truncated, _ = envs[i].step(action[i])
+            obs[i], _, terminated, truncated, _ = envs[i].step(action[i].clip(low, high))
             if terminated or truncated:
                 running.remove(i)
     return np.reshape([env.episode_returns for env in envs], (len(seeds), -1))
@@ -198,7 +201,7 @@ def bellman_target(reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_
 
 def frequency_loss(log_w: Tensor, best: Tensor) -> Tensor:
     """sum_k (v_k - w_k)^2 with v the one-hot of the best primitive (eq. 7): (S, B, K), (S, B, 1) -> (S, B)"""
-    return (F.one_hot(best.squeeze(-1), log_w.shape[-1]) - log_w.exp()).square().sum(-1)
+    return (torch.zeros_like(log_w).scatter(-1, best, 1.0) - log_w.exp()).square().sum(-1)
 
 
 def primitive_loss(log_prob: Tensor, q: Tensor, alpha) -> Tensor:
@@ -290,8 +293,7 @@ class ReplayBuffer:
         self.sizes = (obs_size, action_size, obs_size, 1, 1)
         self.rows = torch.empty(len(generators), capacity, sum(self.sizes), device=generators[0].device)
 
-    def add(self, rows: Tensor) -> None:
-        """The next transition of every seed, (S, .)"""
+    def add(self, rows: Tensor) -> None:  # (S, .)
         self.rows[:, self.added % self.capacity] = rows.to(self.rows.device)
         self.added += 1
 
@@ -300,10 +302,6 @@ class ReplayBuffer:
         size, device = min(self.added, self.capacity), self.rows.device
         index = [torch.randint(size, (batch_size,), generator=g, device=device) for g in self.generators]
         return torch.stack([rows[i] for rows, i in zip(self.rows, index)]).split(self.sizes, -1)
-
-
-FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")  # change nothing
-FILES = ("episodes.csv", "eval.csv", "checkpoint/replay.f32")  # they grow, and are cut back to resume
 
 
 def run_path(args: Args, seed: int) -> Path:
@@ -315,31 +313,34 @@ def run_path(args: Args, seed: int) -> Path:
     return Path(args.run_dir, args.env_id.replace("/", "-"), name.replace("/", "-"), f"seed{seed}")
 
 
-def load(path: Path):
+def load(path: Path) -> dict:
     """The content of a .json file or of a checkpoint, tensors on the CPU; ends the program if it cannot be had."""
     try:
-        return json.loads(path.read_text()) if path.suffix == ".json" else torch.load(path, "cpu", weights_only=True)
+        return dict(json.loads(path.read_text()) if path.suffix == ".json" else torch.load(path, "cpu"))  # weights only
     except Exception as error:  # noqa: BLE001  torch raises many kinds
-        fail(f"{path} is missing or damaged: {str(error).splitlines()[0]}")
+        fail(f"{path} is missing or damaged ({type(error).__name__}); --overwrite starts a run anew")
 
 
 def load_states(args: Args, paths: list[Path], device: torch.device) -> list[dict]:
-    """Every seed's checkpoint, none for new runs; ends the program if neither is possible. Changes nothing."""
+    """Every seed's checkpoint, none for new runs; ends the program, and changes nothing, if neither is possible."""
     for path in paths:
         done = (path / "done.json").exists()
         if path.exists() and not args.overwrite and (done or not args.resume):
             fail(f"{path} {'is finished' if done else 'exists; --resume goes on with it'}; --overwrite starts it anew")
-        before = load(path / "config.json") if args.resume else {"args": vars(args), "device": str(device)}
-        same = all(before.get("args", {}).get(n) == x for n, x in vars(args).items() if n not in FREE)
-        if not same or before.get("device") != str(device):
-            fail(f"{path} was started with other settings or on another device; to start anew, give another --tag")
+        before = load(path / "config.json") if args.resume else {}
+        changed = [n for n, x in vars(args).items() if n not in FREE and before.get("args", {}).get(n) != x]
+        if args.resume and (changed or before.get("device") != str(device)):
+            fail(f"{path} was started with another {(changed or ['device'])[0]}; give the same, or a new --tag")
     states = [load(path / "checkpoint/state.pt") for path in paths if args.resume]
-    step = max((x["step"] for x in states), default=0)  # a seed that lags was killed at the end of `checkpoint`
-    states = [x if x["step"] == step else load(path / "checkpoint/state.tmp") for x, path in zip(states, paths)]
+    step = max((x["step"] for x in states), default=0)
+    late = [path for x, path in zip(states, paths) if x["step"] < step]  # killed at the end of `checkpoint`
+    states = [load(path / "checkpoint/state.tmp") if path in late else x for x, path in zip(states, paths)]
     for x, path in zip(states, paths):
         whole = all((path / f).exists() and (path / f).stat().st_size >= size for f, size in x["sizes"].items())
         if not whole or x["step"] != step:
             fail(f"{path} has a damaged checkpoint, or of another step than its fellows; then resume it alone")
+    for path in late:
+        os.replace(path / "checkpoint/state.tmp", path / "checkpoint/state.pt")
     return states
 
 
@@ -355,7 +356,7 @@ def load_actor(run_dir: str | Path) -> Actor:
 
 def train(args: Args) -> list[Path]:
     """Trains seeds args.seed, args.seed + 1, ... side by side; returns their run directories. Ends the program with one
-    line on bad input (status 2), a number that is not finite or a full disk (1), Ctrl-C (130) and SIGTERM (143)."""
+    line on bad input (status 2), a number that is not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
     check(args)
     device = torch.device("cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu")
     seeds = range(args.seed, args.seed + args.num_seeds)
@@ -371,15 +372,19 @@ def train(args: Args) -> list[Path]:
 
     def reset(s: int) -> None:
         random_state[s] = json.dumps(envs[s].unwrapped.np_random.bit_generator.state)
-        obs[s], _ = envs[s].reset()
+        obs[s] = np.array(envs[s].reset()[0])
 
+    if args.track:
+        wandb = import_module("wandb")
+        wandb.tensorboard.patch(root_logdir=os.path.commonpath(paths), pytorch=True)
+        wandb.init(project="pmoe", name=str(paths[0]), config=asdict(args))
     if not states:
-        git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-        commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        commit = subprocess.getoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null")
         about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
         about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
         for s, (path, seed) in enumerate(zip(paths, seeds)):
-            shutil.rmtree(path, ignore_errors=True)
+            if args.overwrite:
+                shutil.rmtree(path, ignore_errors=True)
             (path / "checkpoint").mkdir(parents=True)
             about["args"] = asdict(replace(args, seed=seed, num_seeds=1, resume=False, overwrite=False))
             (path / "config.json").write_text(json.dumps(about, indent=2))
@@ -395,27 +400,22 @@ def train(args: Args) -> list[Path]:
             generators[s].set_state(state["generator"])
             for file, size in state["sizes"].items():
                 os.truncate(path / file, size)
-            rows = np.fromfile(path / "checkpoint/replay.f32", np.float32).reshape(-1, sum(buffer.sizes))
-            first = max(0, start - buffer.capacity)
-            buffer.rows[s, torch.arange(first, start) % buffer.capacity] = torch.from_numpy(rows[first:]).to(device)
+            file, first = path / "checkpoint/replay.f32", max(0, start - buffer.capacity)
+            rows = (np.memmap(file, np.float32, "r") if start else np.empty(0, "f4")).reshape(-1, sum(buffer.sizes))
+            buffer.rows[s, torch.arange(first, start) % buffer.capacity] = torch.tensor(rows[first:], device=device)
             envs[s].unwrapped.np_random.bit_generator.state = json.loads(state["random_state"])
             reset(s)
             for row in rows[start - state["episode_length"] :]:  # plays the unfinished episode again
-                obs[s], *_ = envs[s].step(row[obs_size : obs_size + len(low)])
-    if args.track:
-        import wandb
-
-        wandb.tensorboard.patch(root_logdir=os.path.commonpath(paths), pytorch=True)
-        wandb.init(project="pmoe", name=str(paths[0]), config=asdict(args))
-    logs = [open(path / "checkpoint/replay.f32", "ab") for path in paths]  # noqa: SIM115
+                obs[s] = np.array(envs[s].step(np.array(row[obs_size : obs_size + len(low)]))[0])
+    logs = [open(path / "checkpoint/replay.f32", "ab", buffering=0) for path in paths]  # noqa: SIM115
     writers = [SummaryWriter(path, purge_step=start + 1) for path in paths]
     for w in writers:
         w.add_text("hyperparameters", "|field|value|\n|-|-|\n" + "".join(f"|{n}|{x}|\n" for n, x in vars(args).items()))
 
     def checkpoint(step: int) -> None:
         for s, path in enumerate(paths):
-            logs[s].flush()
-            os.fsync(logs[s].fileno())
+            writers[s].flush()
+            os.fsync(logs[s])
             learnt = {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.tensors().items()}
             state = {"step": step, "wall_time": time.monotonic() - began, "generator": generators[s].get_state()}
             state |= {"random_state": random_state[s], "episode_length": envs[s].episode_lengths}
@@ -423,7 +423,7 @@ def train(args: Args) -> list[Path]:
             with open(path / "checkpoint/state.tmp", "wb") as file:
                 torch.save(state | {"learnt": {n: x.clone() for n, x in learnt.items()}}, file)
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file)
         for path in paths:  # only now, when every seed's is whole
             os.replace(path / "checkpoint/state.tmp", path / "checkpoint/state.pt")
 
@@ -454,22 +454,22 @@ def train(args: Args) -> list[Path]:
                 for name, x in (figures | agent.tensors()).items():
                     if not x.isfinite().all():
                         fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
-            results = [env.step(a) for env, a in zip(envs, action)]
+            action = action.clip(low, high).astype(np.float32)
+            results = [env.step(a.copy()) for env, a in zip(envs, action)]
             rows = [np.concatenate([o, a, r[0], r[1:3]], dtype=np.float32) for o, a, r in zip(obs, action, results)]
             buffer.add(torch.from_numpy(np.stack(rows)))
             for s, (next_obs, _, terminated, truncated, _) in enumerate(results):
                 logs[s].write(rows[s].tobytes())
-                obs[s] = next_obs
+                obs[s] = np.array(next_obs)
                 if terminated or truncated:
                     latest[s], length = envs[s].episode_returns, envs[s].episode_lengths
                     record(s, "episodes", step, episodic_return=latest[s], episodic_length=length)
                     reset(s)
-
             if end or step % args.eval_every == 0:
                 returns = evaluate(agent.actor.act, eval_envs, seeds, step)
                 best = np.fmax(best, returns.mean(1))
                 for s, r in enumerate(returns):
-                    record(s, "eval", step, return_mean=r.mean(), return_std=r.std(), episodes=len(r))
+                    record(s, "eval", step, eval_return=r.mean(), eval_return_std=r.std(), eval_episodes=len(r))
             if save or step % 100 == 0:
                 speed = bar.tasks[0].speed or 0.0
                 text = f"step {step}  return {latest.mean():.0f}  best eval {best.mean():.0f}  {speed:.0f} steps/s"

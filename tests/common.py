@@ -17,31 +17,40 @@ class Toy(gym.Env):
     """The observation counts the steps; an episode ends after `length` of them, by termination or by truncation."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = gym.spaces.Box(np.array([-1.0, 2.0]), np.array([3.0, 2.5]), dtype=np.float32)
+    action_space = gym.spaces.Box(np.array([-1.1, 2.0]), np.array([2.3, 2.7]), dtype=np.float32)
 
-    def __init__(self, length=5, terminates=True, nan_at=None):
-        self.length, self.terminates, self.nan_at, self.total = length, terminates, nan_at, 0
+    def __init__(self, length=5, terminates=True, nan_at=None, reuses=False):
+        self.length, self.terminates, self.nan_at, self.reuses = length, terminates, nan_at, reuses
+        self.total, self.obs = 0, np.zeros(2)
+
+    def observe(self):
+        self.obs[:] = self.step_count, self.noise
+        return self.obs if self.reuses else self.obs.copy()
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.step_count, self.noise = 0, self.np_random.normal()
-        return np.array([0.0, self.noise]), {}
+        return self.observe(), {}
 
     def step(self, action):
         assert self.action_space.contains(action), action
         self.step_count += 1
         self.total += 1
         reward = np.nan if self.total == self.nan_at else float(action[0])
+        action[:] = 0  # a careless environment
         end = self.step_count == self.length
-        return np.array([self.step_count, self.noise]), reward, end and self.terminates, end and not self.terminates, {}
+        return self.observe(), reward, end and self.terminates, end and not self.terminates, {}
 
 
-for name, kwargs in {
-    "ToyTerminates-v0": {},
-    "ToyTruncates-v0": {"terminates": False},
-    "ToyBreaks-v0": {"nan_at": 130},
-}.items():
+class ToyDict(Toy):
+    observation_space = gym.spaces.Dict({"position": gym.spaces.Box(-1, 1, (2,))})
+
+
+TOYS = {"ToyTerminates-v0": {}, "ToyTruncates-v0": {"terminates": False}}
+TOYS |= {"ToyBreaks-v0": {"nan_at": 130}, "ToyReuses-v0": {"reuses": True}}
+for name, kwargs in TOYS.items():
     gym.register(name, Toy, kwargs=kwargs)
+gym.register("ToyDict-v0", ToyDict)
 
 
 def flags(**fields) -> list[str]:

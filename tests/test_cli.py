@@ -40,7 +40,10 @@ def refused(result, *words):
         ("run sac --env Hoper-v4", ["Hoper", "Did you mean: `Hopper`"]),
         ("run sac --env Hopper-v99", ["v99", "`v4`"]),
         ("run sac --env CartPole-v1", ["CartPole-v1", "flat Box", "Discrete(2)"]),
-        ("run sac --env Blackjack-v1", ["Blackjack-v1", "flat Box", "Tuple"]),
+        ("run sac --env common:ToyDict-v0", ["ToyDict-v0", "flat Box", "Dict"]),
+        ("run --tag sac pso", ["'pso'"]),
+        ("run sac --resume --overwrite", ["--resume", "--overwrite"]),
+        ("run sac --run-dir /dev/null/runs", ["--run-dir", "/dev/null"]),
         ("run sac --k 0", ["--k", "from 1", "not 0"]),
         ("run sac --k four", ["--k", "'four'"]),
         ("run sac --k", ["--k"]),
@@ -50,16 +53,16 @@ def refused(result, *words):
         ("run sac --backprop some", ["--backprop", "'max'", "'all'"]),
         ("run sac --lerning-rate 1", ["--lerning-rate", "nearest: --learning-rate"]),
         ("run sac Hopper-v4", ["Hopper-v4"]),
-        ("run sac --resume", ["seed1", "missing"]),
         ("run sac --config nothing.json", ["nothing.json"]),
         ("run sac --config", ["--config"]),
-        ("eval nothing", ["nothing", "no run"]),
+        ("run sac --resume", ["config.json", "FileNotFoundError", "--overwrite"]),
+        ("eval nothing", ["nothing", "not the config.json of a run"]),
         ("eval . --episodes 0", ["--episodes"]),
         ("eval . --video film.gif", ["film.gif", ".mp4"]),
     ],
 )
 def test_bad_input(pmoe, tmp_path, command, words):
-    refused(pmoe(*command.split()), *words)
+    refused(pmoe(*command.split(), env=os.environ | {"PYTHONPATH": str(ROOT / "tests")}), *words)
     assert not list(tmp_path.iterdir())
 
 
@@ -93,7 +96,7 @@ def test_another_setting_is_another_directory_or_refused(pmoe, tmp_path):
     assert pmoe(*command).returncode == 0
     (path,) = tmp_path.glob("runs/*/*/*")
     (path / "done.json").unlink()
-    refused(pmoe(*command, "--gamma", "0.9", "--resume"), "other settings", "--tag")
+    refused(pmoe(*command, "--gamma", "0.9", "--resume"), "another gamma", "--tag")
     paths = [tmp_path / "runs/Pendulum-v1/sac-k2", tmp_path / "runs/Pendulum-v1/sac-k2-mine"]
     assert [path.exists() for path in paths] == [False, True]
 
@@ -112,7 +115,13 @@ def interrupted(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "missing", "short replay"])
+def test_nothing_starts_where_one_of_the_seeds_exists(pmoe, tmp_path, finished):
+    before = files_below(tmp_path)
+    refused(pmoe("run", "sac", *flags(env="Pendulum-v1", seed=0, num_seeds=3)), "seed1", "finished")
+    assert files_below(tmp_path) == before and not (finished.parent / "seed0").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing", "short replay"])
 def test_a_damaged_checkpoint(pmoe, tmp_path, interrupted, damage):
     command, path = ["run", "sac", *flags(env="Pendulum-v1")], interrupted
     state = path / "checkpoint/state.pt"
@@ -120,6 +129,8 @@ def test_a_damaged_checkpoint(pmoe, tmp_path, interrupted, damage):
         state.write_bytes(state.read_bytes()[:1000])
     elif damage == "garbage":
         state.write_bytes(b"not a checkpoint")
+    elif damage == "empty":
+        state.write_bytes(b"")
     elif damage == "missing":
         state.unlink()
     else:
