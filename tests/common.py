@@ -17,7 +17,7 @@ class Toy(gym.Env):
     """The observation counts the steps; an episode ends after `length` of them, by termination or by truncation."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = gym.spaces.Box(np.array([-1.1, 2.0]), np.array([2.3, 2.7]), dtype=np.float32)
+    action_space = gym.spaces.Box(np.float32([-1.1, 2.0]), np.float32([2.3, 2.7]))
 
     def __init__(self, length=5, terminates=True, nan_at=None, reuses=False):
         self.length, self.terminates, self.nan_at, self.reuses = length, terminates, nan_at, reuses

@@ -41,7 +41,7 @@ def refused(result, *words):
         ("run sac --env Hopper-v99", ["v99", "`v4`"]),
         ("run sac --env CartPole-v1", ["CartPole-v1", "flat Box", "Discrete(2)"]),
         ("run sac --env common:ToyDict-v0", ["ToyDict-v0", "flat Box", "Dict"]),
-        ("run --tag sac pso", ["'pso'"]),
+        ("run --k 4 pso", ["'pso'"]),
         ("run sac --resume --overwrite", ["--resume", "--overwrite"]),
         ("run sac --run-dir /dev/null/runs", ["--run-dir", "/dev/null"]),
         ("run sac --k 0", ["--k", "from 1", "not 0"]),
