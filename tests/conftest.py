@@ -10,7 +10,7 @@ def pmoe(tmp_path):
 
     def run(*args, **kwargs) -> subprocess.CompletedProcess:
         command = [PMOE, *map(str, args)]
-        kwargs = {"capture_output": True, "text": True, "check": False, "timeout": 300} | kwargs
-        return subprocess.run(command, cwd=tmp_path, **kwargs)
+        kwargs = {"capture_output": True, "text": True, "timeout": 300} | kwargs
+        return subprocess.run(command, cwd=tmp_path, check=False, **kwargs)
 
     return run
