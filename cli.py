@@ -179,6 +179,8 @@ def evaluate(
     """Evaluate a trained policy: the return of its mean action over EPISODES episodes."""
     if video and (video.suffix != ".mp4" or video.exists() or not video.absolute().parent.is_dir()):
         fail(f"--video {video}: give the name of a new .mp4 file in a folder that exists")
+    if not (run_dir / "config.json").exists():
+        fail(f"{run_dir} is no run; a run is a directory like runs/Hopper-v4/sac-k4/seed1, with a config.json in it")
     config = read_config(run_dir / "config.json")
     if config["algo"] not in ALGORITHMS:
         fail(f"{run_dir} is of the algorithm {config['algo']!r}, not of pmoe's: {', '.join(ALGORITHMS)}")
@@ -240,8 +242,8 @@ def choose_renderer(env_id: str) -> None:
         tried = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)
         if tried.returncode == 0:
             return os.environ.update(choice)
-        reasons.append(f"{choice.get('MUJOCO_GL', 'rendering')}: {(tried.stderr.splitlines() or ['?'])[-1]}")
-    fail(f"--video cannot render here ({'; '.join(reasons)}); MuJoCo needs a screen, libegl1 or libosmesa6")
+        reasons.append((tried.stderr.splitlines() or ["?"])[-1])
+    fail(f"--video cannot render here ({'; '.join(dict.fromkeys(reasons))}); try libegl1 or libosmesa6")
 
 
 @app.command("list")

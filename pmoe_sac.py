@@ -39,7 +39,7 @@ from rich.progress import Progress, TextColumn
 from torch import Generator, Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-ALGO = "sac"
+ALGO = Path(__file__).stem.replace("pmoe_sac", "sac")  # in the name of its runs; a fork's is its own
 FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")  # not in a tag
 FILES = ("episodes.csv", "eval.csv", "checkpoint/replay.f32")  # these grow, and are cut back to resume
 warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4: the paper's tables need it
@@ -318,7 +318,7 @@ def load(path: Path) -> dict:
     try:
         return dict(json.loads(path.read_text()) if path.suffix == ".json" else torch.load(path, "cpu"))  # weights only
     except Exception as error:  # noqa: BLE001  torch raises many kinds
-        fail(f"{path} is missing or damaged ({type(error).__name__}); --overwrite starts a run anew")
+        fail(f"{path} is missing or damaged ({type(error).__name__}); start anew, without --resume or with --overwrite")
 
 
 def load_states(args: Args, paths: list[Path], device: torch.device) -> list[dict]:
@@ -400,7 +400,7 @@ def train(args: Args) -> list[Path]:
             generators[s].set_state(state["generator"])
             for file, size in state["sizes"].items():
                 os.truncate(path / file, size)
-            file, first = path / "checkpoint/replay.f32", max(0, start - buffer.capacity)
+            file, first, best[s] = path / FILES[2], max(0, start - buffer.capacity), state["best"]
             rows = (np.memmap(file, np.float32, "r") if start else np.empty(0, "f4")).reshape(-1, sum(buffer.sizes))
             buffer.rows[s, torch.arange(first, start) % buffer.capacity] = torch.tensor(rows[first:], device=device)
             envs[s].unwrapped.np_random.bit_generator.state = json.loads(state["random_state"])
@@ -418,8 +418,8 @@ def train(args: Args) -> list[Path]:
             os.fsync(logs[s])
             learnt = {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.tensors().items()}
             state = {"step": step, "wall_time": time.monotonic() - began, "generator": generators[s].get_state()}
+            state |= {"sizes": {file: (path / file).stat().st_size for file in FILES}, "best": float(best[s])}
             state |= {"random_state": random_state[s], "episode_length": envs[s].episode_lengths}
-            state |= {"sizes": {file: (path / file).stat().st_size for file in FILES}}
             with open(path / "checkpoint/state.tmp", "wb") as file:
                 torch.save(state | {"learnt": {n: x.clone() for n, x in learnt.items()}}, file)
                 file.flush()
@@ -434,7 +434,7 @@ def train(args: Args) -> list[Path]:
             writers[s].add_scalar(f"charts/{key}", value, step)
 
     handlers = {n: signal.signal(n, lambda number, _: stop.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    print(*paths, f"on {device}", flush=True)
+    print(*paths, f"on {device}, from step {start}", flush=True)
     bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), disable=not sys.stdout.isatty())
     task = bar.add_task("", total=args.total_timesteps, completed=start, text="")
     checkpoint(start)

@@ -68,3 +68,4 @@ def same_run(path: Path, other: Path) -> None:
     for key, x in state["learnt"].items():
         assert torch.equal(x, twin["learnt"][key]), key
     assert torch.equal(state["generator"], twin["generator"])
+    assert state["best"] == twin["best"]

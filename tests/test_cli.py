@@ -56,7 +56,7 @@ def refused(result, *words):
         ("run sac --config nothing.json", ["nothing.json"]),
         ("run sac --config", ["--config"]),
         ("run sac --resume", ["config.json", "FileNotFoundError", "--overwrite"]),
-        ("eval nothing", ["nothing", "not the config.json of a run"]),
+        ("eval nothing", ["nothing", "is no run"]),
         ("eval . --episodes 0", ["--episodes"]),
         ("eval . --video film.gif", ["film.gif", ".mp4"]),
     ],
