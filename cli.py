@@ -194,16 +194,23 @@ def evaluate(
     if primitive is not None and primitive >= actor.k:
         fail(f"--primitive {primitive}: the policy has primitives 0 to {actor.k - 1}")
     env_id, seed = config["args"]["env_id"], config["args"]["seed"]
-    step = module.load(run_dir / "checkpoint/state.pt")["step"]
+    step = int(max(run_dir.glob("checkpoint/*.pt")).stem)
     if video:
         choose_renderer(env_id)
     generator = torch.Generator().manual_seed(seed)
 
-    def act(obs: torch.Tensor) -> torch.Tensor:
-        noise = torch.randn(obs.shape, generator=generator)
-        return actor.act(obs + obs_noise * noise, routing.value, primitive)
+    def choose(log_w: torch.Tensor) -> torch.Tensor:
+        chosen = log_w.argmax(-1, keepdim=True)
+        if primitive is not None:
+            return torch.full_like(chosen, primitive)
+        uniform = torch.rand(chosen.shape, generator=generator)
+        return module.draw_primitive(log_w, uniform) if routing == Routing.sample else chosen
 
-    returns = module.evaluate(act, [module.make_env(env_id) for _ in range(episodes)], [seed], step)
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        return actor.act(obs + obs_noise * torch.randn(obs.shape, generator=generator), choose)
+
+    envs = module.Envs(env_id, episodes, config["args"].get("env_backend", "gymnasium"))
+    returns = envs.evaluate(act, [seed], step)
     table = Table("environment", "step", "episodes", "mean", "std", "min", "max", title=f"Return of {run_dir}")
     figures = (returns.mean(), returns.std(), returns.min(), returns.max())
     table.add_row(env_id, str(step), str(episodes), *(f"{x:.1f}" for x in figures))
@@ -216,14 +223,15 @@ def film(module, act, env_id: str, seed: int, step: int, file: Path) -> None:
     """Writes the first episode as mp4."""
     import imageio
 
-    env = module.make_env(env_id, render_mode="rgb_array")
+    envs = module.Envs(env_id, 1, render_mode="rgb_array")
+    env = envs.envs[0]
     with imageio.get_writer(file, fps=env.metadata.get("render_fps", 30)) as writer:
 
         def act_and_film(obs):
             writer.append_data(env.render())
             return act(obs)
 
-        module.evaluate(act_and_film, [env], [seed], step)
+        envs.evaluate(act_and_film, [seed], step)
         writer.append_data(env.render())
     env.close()
 

@@ -6,23 +6,23 @@ The frequency loss pulls w towards the one-hot of j: w_k becomes how often primi
 trains the primitive that won (eq. 9), backprop-all trains all (eq. 8). With K = 1 the file is SAC (arXiv 1812.05905).
 
 Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement Learning", arXiv 2104.09122, sections 3.2
-to 3.5, table 1a. Departures: targets draw a' from the mixture, as algorithm 1 does (not the max of eq. 11), with no
-target policies (in no released code); the router reads the trunk detached (the paper: disjoint parameters); log sigma
-is bounded to [-5, 2] by a tanh (released: clamped to [-20, 2]). Where the paper is silent: 10,000 uniformly random
-steps, updates from step 1,000 on, evaluation by the mean of the likeliest primitive.
+to 3.5, table 1a. Departures: targets draw a' from the mixture (algorithm 1; not the max of eq. 11), without the target
+policies that no released code has; the router reads the trunk detached; a tanh keeps log sigma in [-5, 2] (released:
+clamped to [-20, 2]). Not printed, from older code: random_steps, learning_starts, evaluation by the likeliest mean.
 
-    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1                 # the printed hyperparameters; --k 1 is SAC
-    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5 side by side in one process
-    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --resume        # go on after an interruption
+    python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5; --k 1 is SAC; --resume goes on
 """
 
+import ctypes
 import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import warnings
 from dataclasses import asdict, dataclass, replace
@@ -35,13 +35,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from rich.progress import Progress, TextColumn
 from torch import Generator, Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 ALGO = Path(__file__).stem.replace("pmoe_sac", "sac")  # in the name of its runs; a fork's is its own
-FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")  # not in a tag
-FILES = ("episodes.csv", "eval.csv", "checkpoint/replay.f32")  # these grow, and are cut back to resume
+FREE = ("seed", "num_seeds", "run_dir", "device", "compile", "checkpoint_every", "resume", "overwrite", "track")
+CSV = {"episodes": "step,episodic_return,episodic_length\n", "eval": "step,return_mean,return_std,episodes\n"}
 warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4: the paper's tables need it
 
 
@@ -57,6 +56,8 @@ class Args:
     run_dir: str = "runs"  # where runs are kept: RUN_DIR/ENV/ALGO-kK[-TAG]/seedN
     tag: str = ""  # name of this configuration; default: a hash of what differs from the defaults, if anything does
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
+    compile: Literal["graph", "on", "off"] = "graph"  # torch.compile; graph: on a GPU replay it as a CUDA graph too
+    env_backend: Literal["gymnasium", "envpool"] = "gymnasium"  # envpool: in threads, for many seeds on many cores
     eval_every: int = 10_000  # steps between evaluations of the deterministic policy
     eval_episodes: int = 10  # episodes of an evaluation
     checkpoint_every: int = 10_000  # steps between checkpoints; Ctrl-C and SIGTERM write one too
@@ -76,16 +77,15 @@ class Args:
     detach_router: bool = True  # keep the frequency loss out of the trunk
 
 
-def fail(message: str, status: int = 2) -> NoReturn:
-    """Ends the program with one line for its user; status 2 is bad input, 1 what went wrong on the way."""
+def fail(message: str, status: int = 2) -> NoReturn:  # one line for the user; status 1: it went wrong on the way
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status)
 
 
 def check(args: Args) -> None:
     for name, value in asdict(args).items():
-        low = 0 if name in ("seed", "random_steps", "alpha", "gamma", "tau", "learning_rate") else 1
-        high = 1 if name in ("gamma", "tau", "learning_rate") else 10**12
+        low = 0 if type(value) is float or name in ("seed", "random_steps") else 1
+        high = 1 if name in ("gamma", "gae_lambda", "tau", "learning_rate") else 10**12
         if type(value) in (int, float) and not low <= value <= high:  # NaN too
             fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
     if args.resume and args.overwrite:
@@ -96,31 +96,60 @@ def check(args: Args) -> None:
         fail("--device cuda: torch finds no CUDA GPU here; use --device cpu or auto")
 
 
-def make_env(env_id: str, **kwargs) -> gym.wrappers.RecordEpisodeStatistics:
-    """`gym.make` of flat Box spaces. A single environment never resets itself: its last observation is the true one."""
-    try:
-        env = gym.make(env_id, **kwargs)
-    except Exception as error:  # noqa: BLE001  environments raise anything; Gymnasium's own messages name what is near
-        fail(f"--env {env_id}: {error}")
-    if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in (env.observation_space, env.action_space)):
-        fail(f"--env {env_id} needs flat Box spaces, but has {env.observation_space} and {env.action_space}")
-    if not env.action_space.is_bounded():
-        fail(f"--env {env_id} needs bounded actions, but has {env.action_space}")
-    return gym.wrappers.RecordEpisodeStatistics(env)
+class Envs:
+    def __init__(self, env_id: str, n: int, backend: str = "gymnasium", **kwargs):
+        """n environments of one task with flat Box spaces. None resets itself: the last observation is the true one."""
+        self.env_id, self.n, self.envs, self.pool = env_id, n, [], None
+        try:
+            self.envs = [gym.make(env_id, **kwargs) for _ in range(n if backend == "gymnasium" else 0)]
+            self.pool = None if self.envs else import_module("envpool").make_gymnasium(env_id, num_envs=n)
+        except Exception as error:  # noqa: BLE001  environments raise anything; the messages name what is near
+            fail(f"--env {env_id}: {error}")
+        spaces = [getattr(self.pool or self.envs[0], f"{name}_space") for name in ("observation", "action")]
+        if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in spaces) or not spaces[1].is_bounded():
+            fail(f"--env {env_id} needs flat Box spaces, bounded for actions, but has {spaces[0]} and {spaces[1]}")
+        self.obs_size, (self.low, self.high) = spaces[0].shape[0], np.float32([spaces[1].low, spaces[1].high])
+        self.obs, self.returns = np.zeros((n, self.obs_size)), np.zeros(n)
+        self.random_state, self.actions = [{}] * n, [[] for _ in range(n)]  # at the last reset, and since then
 
+    def start(self, seeds) -> None:
+        """Begins anew, each environment from its seed."""
+        if self.pool:
+            self.pool = import_module("envpool").make_gymnasium(self.env_id, num_envs=self.n, seed=[*map(int, seeds)])
+        for env, seed in zip(self.envs, seeds):
+            env.reset(seed=int(seed))  # gives it its generator
+        for i in range(self.n):
+            self.reset(i)
 
-def evaluate(act, envs: list[gym.Env], seeds: range, step: int) -> np.ndarray:
-    """Undiscounted returns (S, E) of E episodes a seed, new at every step of a run; act: (S, E, O) -> (S, E, A)"""
-    starts = [np.random.SeedSequence([seed, step]).generate_state(len(envs) // len(seeds)) for seed in seeds]
-    obs = np.stack([env.reset(seed=int(start))[0] for env, start in zip(envs, np.concatenate(starts))])
-    running, low, high = list(range(len(envs))), envs[0].action_space.low, envs[0].action_space.high
-    while running:
-        action = act(torch.as_tensor(obs, dtype=torch.float32).unflatten(0, (len(seeds), -1))).flatten(0, 1).numpy()
-        for i in running.copy():
-            obs[i], _, terminated, truncated, _ = envs[i].step(action[i].clip(low, high))
-            if terminated or truncated:
-                running.remove(i)
-    return np.reshape([env.episode_returns for env in envs], (len(seeds), -1))
+    def reset(self, i: int, random_state: dict | None = None, actions=()) -> None:
+        """The next episode of environment i, or an earlier one up to where it was; EnvPool's begins a new one."""
+        if self.envs:
+            generator = self.envs[i].unwrapped.np_random.bit_generator
+            generator.state = self.random_state[i] = random_state or generator.state
+        self.obs[i] = self.pool.reset(np.int32([i]))[0][0] if self.pool else self.envs[i].reset()[0]
+        self.returns[i], self.actions[i] = 0, []
+        for action in actions if self.envs else ():
+            self.step(action[None], np.int32([i]))
+
+    def step(self, action: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Moves environments `ids`: (n, A) -> next_obs (n, O), reward, terminated and truncated (n,)"""
+        each = (self.envs[i].step(a.copy()) for i, a in zip(ids, action))
+        results = self.pool.step(action.astype(float), ids) if self.pool else zip(*each)
+        self.obs[ids], reward, terminated, truncated = (np.array(x) for _, x in zip(range(4), results))
+        self.returns[ids] += reward
+        for i, a in zip(ids, action):
+            self.actions[i].append(a)
+        return self.obs[ids], reward, terminated, truncated
+
+    def evaluate(self, act, seeds, step: int) -> np.ndarray:
+        """Undiscounted returns (S, E), new episodes at every step of a run; act: (S, E, O) -> (S, E, A)"""
+        n, running = self.n // len(seeds), np.arange(self.n, dtype=np.int32)
+        self.start(np.concatenate([np.random.SeedSequence([seed, step]).generate_state(n) // 2 for seed in seeds]))
+        while len(running):
+            action = act(torch.as_tensor(self.obs, dtype=torch.float32).unflatten(0, (-1, n))).flatten(0, 1).numpy()
+            _, _, terminated, truncated = self.step(action[running].clip(self.low, self.high), running)
+            running = running[~(terminated | truncated)]
+        return self.returns.reshape(-1, n).copy()
 
 
 class Linear(nn.Module):
@@ -140,47 +169,45 @@ class Actor(nn.Module):
     def __init__(self, obs_size: int, low, high, k: int, generators: list[Generator], detach_router: bool = True):
         """The mixture policy (eq. 4) of S seeds, a generator each; low and high are the bounds of the action, (A,)."""
         super().__init__()
-        self.k, self.detach_router, self.generators = k, detach_router, generators
-        low, high = (torch.as_tensor(x, dtype=torch.float32, device=generators[0].device) for x in (low, high))
-        self.register_buffer("scale", ((high - low) / 2).repeat(len(generators), 1, 1, 1))  # (S, 1, 1, A)
-        self.register_buffer("shift", ((high + low) / 2).repeat(len(generators), 1, 1, 1))
+        self.k, self.detach_router = k, detach_router
+        for name, x in (("scale", (high - low) / 2), ("shift", (high + low) / 2)):  # (S, 1, 1, A)
+            self.register_buffer(name, torch.tensor(x, device=generators[0].device).repeat(len(generators), 1, 1, 1))
         self.fc1, self.fc2 = Linear(obs_size, 256, generators), Linear(256, 256, generators)
-        self.mean, self.log_std, self.router = (Linear(256, n, generators) for n in (k * len(low), k * len(low), k))
+        self.mean_log_std, self.router = (Linear(256, n, generators) for n in (2 * k * len(low), k))
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """obs (S, B, O) -> mean (S, B, K, A), log_std (S, B, K, A), log_w (S, B, K)"""
         x = F.relu(self.fc2(F.relu(self.fc1(obs))))
-        mean, log_std = (head(x).unflatten(-1, (self.k, -1)) for head in (self.mean, self.log_std))
+        mean, log_std = self.mean_log_std(x).unflatten(-1, (2, self.k, -1)).unbind(2)
         log_w = F.log_softmax(self.router(x.detach() if self.detach_router else x), -1)
         return mean, -5 + 3.5 * (torch.tanh(log_std) + 1), log_w  # log_std in [-5, 2]
 
-    def draw_primitive(self, log_w: Tensor) -> Tensor:
-        """k ~ w by the inverse of its distribution function: (S, B, K) -> (S, B, 1)"""
-        u = torch.stack([torch.rand(len(w), 1, generator=g, device=g.device) for w, g in zip(log_w, self.generators)])
-        return (log_w.exp().cumsum(-1) < u).sum(-1, keepdim=True).clamp(max=self.k - 1)
-
     @torch.no_grad()
-    def act(self, obs: Tensor, routing: Literal["argmax", "sample"] = "argmax", primitive: int | None = None) -> Tensor:
-        """Mean action of the likeliest primitive, of one drawn from w, or of the one given: (S, B, O) -> (S, B, A)"""
+    def act(self, obs: Tensor, choose=None) -> Tensor:
+        """Mean action (S, B, A) of the primitive that `choose` takes by log_w (S, B, K), or of the likeliest"""
         mean, _, log_w = self(obs.to(self.scale.device))
-        chosen = log_w.argmax(-1, keepdim=True) if routing == "argmax" else self.draw_primitive(log_w)
-        chosen = chosen if primitive is None else torch.full_like(chosen, primitive)
+        chosen = choose(log_w) if choose else log_w.argmax(-1, keepdim=True)
         return (self.shift + self.scale * mean.take_along_dim(chosen.unsqueeze(-1), 2).tanh()).squeeze(2).cpu()
 
 
 class Critic(nn.Module):
-    def __init__(self, obs_size: int, action_size: int, generators: list[Generator]):
+    def __init__(self, fan_in: int, generators: list[Generator]):
         """Twin Q-functions of S seeds as 2S networks side by side, those of seed s numbered 2s and 2s + 1."""
         super().__init__()
         twins = [generator for generator in generators for _ in range(2)]
-        self.fc1, self.fc2 = Linear(obs_size + action_size, 256, twins), Linear(256, 256, twins)
-        self.fc3 = Linear(256, 1, twins)
+        self.fc1, self.fc2, self.fc3 = (Linear(*x, twins) for x in ((fan_in, 256), (256, 256), (256, 1)))
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, O), K actions a state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
         x = torch.cat([obs.unsqueeze(2).expand(*action.shape[:3], -1), action], -1).flatten(1, 2)  # (S, B*K, O+A)
         x = F.relu(self.fc2(F.relu(self.fc1(x.repeat_interleave(2, 0)))))  # (2S, B*K, 256)
-        return self.fc3(x).view(len(obs), 2, *action.shape[1:3])
+        q = (x * self.fc3.weight.mT).sum(-1) + self.fc3.bias.squeeze(-1)  # a product with one column is slow
+        return q.view(len(obs), 2, *action.shape[1:3])
+
+
+def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:
+    """k ~ w by the inverse of its distribution function: (S, B, K), (S, B, 1) -> (S, B, 1)"""
+    return (log_w.exp().cumsum(-1) < uniform).sum(-1, keepdim=True).clamp(max=log_w.shape[-1] - 1)
 
 
 def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -192,11 +219,6 @@ def mixture_log_density(u: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor)
     """log sum_k w_k N_k(u) (eq. 4, before tanh) of J points a state: u (S, B, J, A) -> (S, B, J)"""
     log_prob = log_density(u.unsqueeze(3), mean.unsqueeze(2), log_std.unsqueeze(2))  # (S, B, J, K)
     return torch.logsumexp(log_w.unsqueeze(2) + log_prob, -1)
-
-
-def bellman_target(reward: Tensor, terminated: Tensor, next_q: Tensor, next_log_prob: Tensor, alpha, gamma: float):
-    """r + gamma (1 - terminated) (min Q'(s', a') - alpha log pi(a'|s')) (algorithm 1), through time limits"""
-    return reward + gamma * (1 - terminated) * (next_q - alpha * next_log_prob)
 
 
 def frequency_loss(log_w: Tensor, best: Tensor) -> Tensor:
@@ -211,61 +233,53 @@ def primitive_loss(log_prob: Tensor, q: Tensor, alpha) -> Tensor:
 
 class Agent(nn.Module):
     def __init__(self, args: Args, obs_size: int, low: np.ndarray, high: np.ndarray, generators: list[Generator]):
-        """Networks and update of S seeds. A loss is a mean over the batch and a sum over the seeds, and Adam is
-        elementwise, so the seeds stay independent. The update is all tensors and never waits for the device."""
+        """Networks and update of S seeds, independent: a loss is summed over them, and Adam is elementwise."""
         super().__init__()
-        self.args, self.generators, self.target_entropy = args, generators, -float(len(low))
-        self.actor = Actor(obs_size, low, high, args.k, generators, args.detach_router)
-        self.qf, self.qf_target = (Critic(obs_size, len(low), generators) for _ in range(2))
+        self.args, self.actor = args, Actor(obs_size, low, high, args.k, generators, args.detach_router)
+        self.qf, self.qf_target = (Critic(obs_size + len(low), generators) for _ in range(2))
         self.qf_target.requires_grad_(False).load_state_dict(self.qf.state_dict())
         alpha = torch.full((len(generators), 1, 1), 1.0 if args.alpha == "auto" else max(args.alpha, 1e-30)).log()
         self.log_alpha = nn.Parameter(alpha.to(generators[0].device), requires_grad=args.alpha == "auto")
-        self.optimizer = torch.optim.Adam(self.parameters(), args.learning_rate, fused=True)
+        self.learning = [*self.actor.parameters(), *self.qf.parameters(), self.log_alpha]
+        self.adam = nn.ModuleList(nn.ParameterList([x * 0, x * 0, x.sum().double() * 0]) for x in self.learning)
 
-    def minimize(self, loss: Tensor, parameters) -> None:
-        self.optimizer.zero_grad()  # to None: Adam passes over all but `parameters`
-        loss.sum().backward(inputs=list(parameters))
-        self.optimizer.step()
+    def minimize(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
+        """A step of Adam (arXiv 1412.6980) on tensors alone: torch.compile takes it into the graph of the update."""
+        moments = [x for p in parameters for q, x in zip(self.learning, self.adam) if q is p]
+        gradients = torch.autograd.grad(loss.sum(), parameters)
+        with torch.no_grad():
+            for p, gradient, (m, v, step) in zip(parameters, gradients, moments):
+                step.add_(1)
+                m.lerp_(gradient, 1 - 0.9)
+                v.lerp_(gradient.square(), 1 - 0.999)
+                p.sub_(self.args.learning_rate * m / (1 - 0.9**step) / ((v / (1 - 0.999**step)).sqrt() + 1e-8))
 
-    def propose(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A reparameterised action of each primitive (S, B, K, A), its log-density (S, B, K), and log_w (S, B, K). The
-        density is the primitive's own or the mixture's, from which the router does not learn: it has eq. 7."""
+    def propose(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A reparameterised action of each primitive (S, B, K, A), its log-density (S, B, K), and log_w (S, B, K)"""
         mean, log_std, log_w = self.actor(obs)
-        noise = [torch.randn(x.shape, generator=g, device=g.device) for x, g in zip(mean, self.generators)]
-        u = mean + log_std.exp() * torch.stack(noise)
+        u = mean + log_std.exp() * noise
         own = self.args.entropy == "primitive"
         log_prob = log_density(u, mean, log_std) if own else mixture_log_density(u, mean, log_std, log_w.detach())
         log_det = 2 * (np.log(2) - u - F.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|, cannot underflow
         return self.actor.shift + self.actor.scale * u.tanh(), log_prob - log_det.sum(-1), log_w
 
     @torch.no_grad()
-    def draw(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """An action from the mixture, k ~ w and a ~ N_k: (S, B, 1, A), and its log-density (S, B, 1)"""
-        action, log_prob, log_w = self.propose(obs)
-        chosen = self.actor.draw_primitive(log_w)
+        action, log_prob, log_w = self.propose(obs, noise)
+        chosen = draw_primitive(log_w, uniform)
         return action.take_along_dim(chosen.unsqueeze(-1), 2), log_prob.gather(-1, chosen)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """All that is learnt, Adam's moments too; the first axis is S or, of twins, 2S"""
-        adam = [(f"adam.{n}.{m}", x) for n, p in self.named_parameters() for m, x in self.optimizer.state[p].items()]
-        return self.state_dict() | dict(adam)
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        self.load_state_dict({name: tensors[name] for name in self.state_dict()})
-        for name, p in self.named_parameters():
-            moments = {m: tensors.get(f"adam.{name}.{m}") for m in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[p].update({m: x.to(p.device) for m, x in moments.items() if x is not None})
-
-    def update(self, obs: Tensor, action: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor) -> dict:
-        """One step of critics, policy, temperature and targets on a batch, (S, B, .) each; returns figures to log."""
-        args, qf, alpha = self.args, self.qf, self.log_alpha.detach().exp()
-        next_action, next_log_prob = self.draw(next_obs)
-        next_q = self.qf_target(next_obs, next_action).amin(1)  # (S, B, 1)
-        target = bellman_target(reward, terminated, next_q, next_log_prob, alpha, args.gamma)
+    def update(self, obs: Tensor, action: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor, noise, uniform):
+        """A step of all that is learnt on a batch (S, B, .), with normal noise (S, 2B, K, A) and uniform (S, 2B, 1)"""
+        args, qf, alpha, (next_noise, noise) = self.args, self.qf, self.log_alpha.detach().exp(), noise.chunk(2, 1)
+        next_action, next_log_prob = self.draw(next_obs, next_noise, uniform[:, : len(next_obs[0])])
+        with torch.no_grad():
+            next_q = self.qf_target(next_obs, next_action).amin(1)  # (S, B, 1)
+        target = reward + args.gamma * (1 - terminated) * (next_q - alpha * next_log_prob)  # through time limits
         critic_loss = (qf(obs, action.unsqueeze(2)) - target.unsqueeze(1)).square().mean((2, 3)).sum(1)  # (S,)
-        self.minimize(critic_loss, qf.parameters())
-
-        action, log_prob, log_w = self.propose(obs)
+        self.minimize(critic_loss, list(qf.parameters()))
+        action, log_prob, log_w = self.propose(obs, noise)
         winner_only = args.backprop == "max" and args.k > 1
         with torch.set_grad_enabled(not winner_only):
             q = qf(obs, action).amin(1)  # (S, B, K)
@@ -274,43 +288,27 @@ class Agent(nn.Module):
         if winner_only:  # it alone needs a graph through the critic
             log_prob, q = best_log_prob, qf(obs, action.take_along_dim(best.unsqueeze(-1), 2)).amin(1)  # (S, B, 1)
         actor_loss, router_loss = primitive_loss(log_prob, q, alpha).mean(-1), frequency_loss(log_w, best).mean(-1)
-        self.minimize(actor_loss + router_loss, self.actor.parameters())
+        self.minimize(actor_loss + router_loss, list(self.actor.parameters()))
         if args.alpha == "auto":  # arXiv 1812.05905, eq. 18
-            excess = (best_log_prob.detach() + self.target_entropy).mean(1, keepdim=True)
+            excess = (best_log_prob.detach() - action.shape[-1]).mean(1, keepdim=True)
             self.minimize(-self.log_alpha.exp() * excess, [self.log_alpha])
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.qf_target.parameters()), list(qf.parameters()), args.tau)
-            usage, entropy = log_w.exp().mean(1), -(log_w.exp() * log_w).sum(-1).mean(-1)
-        losses = {"critic": critic_loss, "actor": actor_loss, "frequency": router_loss, "alpha": alpha.flatten()}
-        routing = {f"routing/usage_{k}": usage[:, k] for k in range(args.k)} | {"routing/entropy": entropy}
-        return {f"losses/{name}": x.detach() for name, x in losses.items()} | routing
+        torch._foreach_lerp_(list(self.qf_target.parameters()), [x.detach() for x in qf.parameters()], args.tau)
+        figures = {"losses/critic": critic_loss, "losses/actor": actor_loss, "losses/frequency": router_loss}
+        figures |= {"losses/alpha": alpha.flatten(), "routing/entropy": -(log_w.exp() * log_w).sum(-1).mean(-1)}
+        figures |= {f"routing/usage_{k}": x for k, x in enumerate(log_w.exp().mean(1).unbind(-1))}
+        return {name: x.detach() for name, x in figures.items()}
 
 
 class ReplayBuffer:
     def __init__(self, capacity: int, obs_size: int, action_size: int, generators: list[Generator]):
         """The last `capacity` transitions of S seeds, a row each: obs, action, next_obs, reward, terminated."""
-        self.capacity, self.generators, self.added = capacity, generators, 0
-        self.sizes = (obs_size, action_size, obs_size, 1, 1)
+        self.generators, self.sizes = generators, (obs_size, action_size, obs_size, 1, 1)
         self.rows = torch.empty(len(generators), capacity, sum(self.sizes), device=generators[0].device)
 
-    def add(self, rows: Tensor) -> None:  # (S, .)
-        self.rows[:, self.added % self.capacity] = rows.to(self.rows.device)
-        self.added += 1
-
-    def sample(self, batch_size: int) -> tuple[Tensor, ...]:
-        """Uniform, with replacement, each seed from its own: (S, B, .) each"""
-        size, device = min(self.added, self.capacity), self.rows.device
-        index = [torch.randint(size, (batch_size,), generator=g, device=device) for g in self.generators]
+    def sample(self, size: int, batch_size: int) -> tuple[Tensor, ...]:
+        """From the first `size` rows, uniformly, with replacement, each seed from its own: (S, B, .) each"""
+        index = [torch.randint(size, (batch_size,), generator=g, device=g.device) for g in self.generators]
         return torch.stack([rows[i] for rows, i in zip(self.rows, index)]).split(self.sizes, -1)
-
-
-def run_path(args: Args, seed: int) -> Path:
-    """RUN_DIR/ENV/ALGO-kK[-TAG]/seedN"""
-    named = (*FREE, "env_id", "k", "tag")
-    changed = {n: x for n, x in vars(args).items() if n not in named and x != getattr(Args, n)}
-    tag = args.tag or (hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6] if changed else "")
-    name = f"{ALGO}-k{args.k}-{tag}" if tag else f"{ALGO}-k{args.k}"
-    return Path(args.run_dir, args.env_id.replace("/", "-"), name.replace("/", "-"), f"seed{seed}")
 
 
 def load(path: Path) -> dict:
@@ -321,34 +319,74 @@ def load(path: Path) -> dict:
         fail(f"{path} is missing or damaged ({type(error).__name__}); start anew, without --resume or with --overwrite")
 
 
-def load_states(args: Args, paths: list[Path], device: torch.device) -> list[dict]:
-    """Every seed's checkpoint, none for new runs; ends the program, and changes nothing, if neither is possible."""
-    for path in paths:
-        done = (path / "done.json").exists()
-        if path.exists() and not args.overwrite and (done or not args.resume):
-            fail(f"{path} {'is finished' if done else 'exists; --resume goes on with it'}; --overwrite starts it anew")
-        before = load(path / "config.json") if args.resume else {}
-        changed = [n for n, x in vars(args).items() if n not in FREE and before.get("args", {}).get(n) != x]
-        if args.resume and (changed or before.get("device") != str(device)):
-            fail(f"{path} was started with another {(changed or ['device'])[0]}; give the same, or a new --tag")
-    states = [load(path / "checkpoint/state.pt") for path in paths if args.resume]
-    step = max((x["step"] for x in states), default=0)
-    late = [path for x, path in zip(states, paths) if x["step"] < step]  # killed at the end of `checkpoint`
-    states = [load(path / "checkpoint/state.tmp") if path in late else x for x, path in zip(states, paths)]
-    for x, path in zip(states, paths):
-        whole = all((path / f).exists() and (path / f).stat().st_size >= size for f, size in x["sizes"].items())
-        if not whole or x["step"] != step:
-            fail(f"{path} has a damaged checkpoint, or of another step than its fellows; then resume it alone")
-    for path in late:
-        os.replace(path / "checkpoint/state.tmp", path / "checkpoint/state.pt")
-    return states
+class Runs:
+    def __init__(self, args: Args, device: torch.device):
+        """The directories RUN_DIR/ENV/ALGO-kK[-TAG]/seedN, new or as at the last checkpoints, which are `states`. Ends
+        the program, and changes nothing, where this cannot be. From then on, Ctrl-C and SIGTERM fill `stop`."""
+        named = (*FREE, "env_id", "k", "tag")  # in the path itself, or without a say in the results
+        changed = {n: x for n, x in vars(args).items() if n not in named and x != getattr(Args, n)}
+        tag = args.tag or (hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6] if changed else "")
+        name = f"{args.env_id.replace('/', '-')}/{ALGO}-k{args.k}{tag and '-'}{tag.replace('/', '-')}"
+        self.paths = [Path(args.run_dir, name, f"seed{args.seed + s}") for s in range(args.num_seeds)]
+        for path in self.paths:
+            done = (path / "done.json").exists()
+            if path.exists() and not args.overwrite and (done or not args.resume):
+                fail(f"{path} {'is finished' if done else 'exists; --resume goes on with it'}; --overwrite starts anew")
+            before = load(path / "config.json") if args.resume else {}
+            changed = [n for n, x in vars(args).items() if n not in FREE and before.get("args", {}).get(n) != x]
+            if args.resume and (changed or before.get("device") != str(device)):
+                fail(f"{path} was started with another {(changed or ['device'])[0]}; give the same, or a new --tag")
+        last = [max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths if args.resume]
+        self.states = [load(path / "checkpoint" / min(last)) for path in self.paths if args.resume]
+        commit = subprocess.getoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null")
+        about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
+        about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
+        for s, path in enumerate(self.paths):
+            if not args.resume:
+                shutil.rmtree(path, ignore_errors=True)  # there is none, or --overwrite
+                (path / "checkpoint").mkdir(parents=True)
+                about["args"] = asdict(replace(args, seed=args.seed + s, num_seeds=1, overwrite=False))
+                (path / "config.json").write_text(json.dumps(about, indent=2))
+            for name, text in (self.states[s]["csv"] if args.resume else CSV).items():
+                (path / f"{name}.csv").write_text(text)
+        self.start, spent = (self.states[0][name] if args.resume else 0 for name in ("step", "wall_time"))
+        self.began, self.stop = time.monotonic() - spent, []
+        if args.track:
+            wandb = import_module("wandb")
+            wandb.tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
+            wandb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
+        self.writers = [SummaryWriter(path, purge_step=self.start + 1) for path in self.paths]
+        self.handlers = {n: signal.signal(n, lambda n, _: self.stop.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def record(self, s: int, name: str, step: int, **values) -> None:
+        """A line of seed s's NAME.csv, and the same in TensorBoard"""
+        with open(self.paths[s] / f"{name}.csv", "a") as file:
+            print(step, *values.values(), sep=",", file=file)
+        for key, value in values.items():
+            self.writers[s].add_scalar(f"charts/{key}", value, step)
+
+    def save(self, step: int, states: list[dict]) -> None:
+        """Every seed's checkpoint; those before go once all are on the disk."""
+        files = [path / f"checkpoint/{step:010}.pt" for path in self.paths]
+        for path, new, state, writer in zip(self.paths, files, states, self.writers):
+            writer.flush()
+            state |= {"step": step, "wall_time": time.monotonic() - self.began}
+            state["csv"] = {name: (path / f"{name}.csv").read_text() for name in CSV}
+            torch.save(state, whole := io.BytesIO())  # which has no words for a full disk
+            with open(new.with_name("new.tmp"), "wb") as file:
+                file.write(whole.getbuffer())
+                file.flush()
+                os.fsync(file)
+            os.replace(file.name, new)
+        for old in {old for new in files for old in new.parent.glob("*.pt")} - set(files):
+            old.unlink()
 
 
 def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    state = load(Path(run_dir, "checkpoint/state.pt"))["learnt"]
-    state = {name.removeprefix("actor."): x for name, x in state.items() if name.startswith("actor.")}
-    bound, k = state["scale"].flatten(), state["router.weight"].shape[-1]
+    learnt = load(max(Path(run_dir).glob("checkpoint/*.pt"), default=Path(run_dir, "checkpoint")))["learnt"]
+    state = {name.removeprefix("actor."): x for name, x in learnt.items() if name.startswith("actor.")}
+    bound, k = state["scale"].flatten().numpy(), state["router.weight"].shape[-1]
     actor = Actor(state["fc1.weight"].shape[1], -bound, bound, k, [Generator()])
     actor.load_state_dict(state)
     return actor
@@ -358,142 +396,104 @@ def train(args: Args) -> list[Path]:
     """Trains seeds args.seed, args.seed + 1, ... side by side; returns their run directories. Ends the program with one
     line on bad input (status 2), a number that is not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
     check(args)
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-1, 2**30), libc.mallopt(-3, 2**30)  # keep freed memory: faulting it in again slows the update
     device = torch.device("cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu")
     seeds = range(args.seed, args.seed + args.num_seeds)
-    envs, eval_envs = ([make_env(args.env_id) for _ in range(n * len(seeds))] for n in (1, args.eval_episodes))
-    obs_size, low, high = envs[0].observation_space.shape[0], envs[0].action_space.low, envs[0].action_space.high
-    paths = [run_path(args, seed) for seed in seeds]
-    states = load_states(args, paths, device)
+    envs, eval_envs = (Envs(args.env_id, n * len(seeds), args.env_backend) for n in (1, args.eval_episodes))
+    runs = Runs(args, device)
     generators = [Generator(device).manual_seed(seed) for seed in seeds]
-    agent = Agent(args, obs_size, low, high, generators)
-    buffer = ReplayBuffer(min(args.buffer_size, args.total_timesteps), obs_size, len(low), generators)
-    start, began, obs, random_state = 0, time.monotonic(), [None] * len(seeds), [""] * len(seeds)
-    latest, best, stop, figures = np.full(len(seeds), np.nan), np.full(len(seeds), np.nan), [], {}
+    agent = Agent(args, envs.obs_size, envs.low, envs.high, generators)
+    capacity = min(args.buffer_size, args.total_timesteps)
+    buffer = ReplayBuffer(capacity, envs.obs_size, len(envs.low), generators)
+    update, draw, figures = agent.update, agent.draw, {}
+    tools = shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").exists()
+    if args.compile != "off" and tools:
+        torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
+        options = {"triton.cudagraphs": device.type == "cuda" and args.compile == "graph"}
+        update, draw = (torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in (update, draw))
+    envs.start([seed + runs.start for seed in seeds])
 
-    def reset(s: int) -> None:
-        random_state[s] = json.dumps(envs[s].unwrapped.np_random.bit_generator.state)
-        obs[s] = np.array(envs[s].reset()[0])
+    def noise(n: int) -> tuple[Tensor, Tensor]:  # normal (S, n, K, A) and uniform (S, n, 1)
+        shapes = ((torch.randn, (n, args.k, len(envs.low))), (torch.rand, (n, 1)))
+        return tuple(torch.stack([f(shape, generator=g, device=device) for g in generators]) for f, shape in shapes)
 
-    if args.track:
-        wandb = import_module("wandb")
-        wandb.tensorboard.patch(root_logdir=os.path.commonpath(paths), pytorch=True)
-        wandb.init(project="pmoe", name=str(paths[0]), config=asdict(args))
-    if not states:
-        commit = subprocess.getoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null")
-        about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
-        about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-        for s, (path, seed) in enumerate(zip(paths, seeds)):
-            if args.overwrite:
-                shutil.rmtree(path, ignore_errors=True)
-            (path / "checkpoint").mkdir(parents=True)
-            about["args"] = asdict(replace(args, seed=seed, num_seeds=1, resume=False, overwrite=False))
-            (path / "config.json").write_text(json.dumps(about, indent=2))
-            (path / "episodes.csv").write_text("step,episodic_return,episodic_length\n")
-            (path / "eval.csv").write_text("step,return_mean,return_std,episodes\n")
-            envs[s].reset(seed=seed)  # gives the environment its generator
-            reset(s)
-    else:
-        start, buffer.added, began = states[0]["step"], states[0]["step"], began - states[0]["wall_time"]
-        learnt = {name: [state["learnt"][name] for state in states] for name in states[0]["learnt"]}
-        agent.load_tensors({name: torch.cat(x) if x[0].dim() else x[0] for name, x in learnt.items()})
-        for s, (path, state) in enumerate(zip(paths, states)):
-            generators[s].set_state(state["generator"])
-            for file, size in state["sizes"].items():
-                os.truncate(path / file, size)
-            file, first, best[s] = path / FILES[2], max(0, start - buffer.capacity), state["best"]
-            rows = (np.memmap(file, np.float32, "r") if start else np.empty(0, "f4")).reshape(-1, sum(buffer.sizes))
-            buffer.rows[s, torch.arange(first, start) % buffer.capacity] = torch.tensor(rows[first:], device=device)
-            envs[s].unwrapped.np_random.bit_generator.state = json.loads(state["random_state"])
-            reset(s)
-            for row in rows[start - state["episode_length"] :]:  # plays the unfinished episode again
-                obs[s] = np.array(envs[s].step(np.array(row[obs_size : obs_size + len(low)]))[0])
-    logs = [open(path / "checkpoint/replay.f32", "ab", buffering=0) for path in paths]  # noqa: SIM115
-    writers = [SummaryWriter(path, purge_step=start + 1) for path in paths]
-    for w in writers:
-        w.add_text("hyperparameters", "|field|value|\n|-|-|\n" + "".join(f"|{n}|{x}|\n" for n, x in vars(args).items()))
+    def learnt(s: int) -> dict[str, Tensor]:  # by seed s; the first axis of all but Adam's step is S or, of twins, 2S
+        return {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.state_dict().items()}
 
     def checkpoint(step: int) -> None:
-        for s, path in enumerate(paths):
-            writers[s].flush()
-            os.fsync(logs[s])
-            learnt = {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.tensors().items()}
-            state = {"step": step, "wall_time": time.monotonic() - began, "generator": generators[s].get_state()}
-            state |= {"sizes": {file: (path / file).stat().st_size for file in FILES}, "best": float(best[s])}
-            state |= {"random_state": random_state[s], "episode_length": envs[s].episode_lengths}
-            with open(path / "checkpoint/state.tmp", "wb") as file:
-                torch.save(state | {"learnt": {n: x.clone() for n, x in learnt.items()}}, file)
-                file.flush()
+        states = []
+        for s, path in enumerate(runs.paths):
+            with open(path / "checkpoint/replay.f32", "ab") as file:
+                new = np.arange(file.tell() // buffer.rows[s, 0].nbytes, step) % capacity
+                buffer.rows[s, new].cpu().numpy().tofile(file)
                 os.fsync(file)
-        for path in paths:  # only now, when every seed's is whole
-            os.replace(path / "checkpoint/state.tmp", path / "checkpoint/state.pt")
+            actions = torch.tensor(np.array(envs.actions[s]))
+            state = {"generator": generators[s].get_state(), "random_state": envs.random_state[s], "actions": actions}
+            states.append(state | {"learnt": {n: x.clone() for n, x in learnt(s).items()}})
+        runs.save(step, states)
 
-    def record(s: int, name: str, step: int, **values) -> None:
-        with open(paths[s] / f"{name}.csv", "a") as file:
-            print(step, *values.values(), sep=",", file=file)
-        for key, value in values.items():
-            writers[s].add_scalar(f"charts/{key}", value, step)
-
-    handlers = {n: signal.signal(n, lambda number, _: stop.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
-    print(*paths, f"on {device}, from step {start}", flush=True)
-    bar = Progress(*Progress.get_default_columns(), TextColumn("{task.fields[text]}"), disable=not sys.stdout.isatty())
-    task = bar.add_task("", total=args.total_timesteps, completed=start, text="")
-    checkpoint(start)
-    with bar:
-        for step in range(start + 1, args.total_timesteps + 1):
-            end = step == args.total_timesteps
-            save = end or bool(stop) or step % args.checkpoint_every == 0
-            if step > args.random_steps:
-                now = torch.as_tensor(np.stack(obs), dtype=torch.float32, device=device)
-                action = agent.draw(now.unsqueeze(1))[0].flatten(1).cpu().numpy()
-            else:
-                action = np.stack([torch.rand(low.shape, generator=g, device=device).cpu() for g in generators])
-                action = low + (high - low) * action
-            if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
-                figures = agent.update(*buffer.sample(args.batch_size))
-            if save or step % 100 == 0 or not np.isfinite(action).all():
-                for name, x in (figures | agent.tensors()).items():
-                    if not x.isfinite().all():
-                        fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
-            action = action.clip(low, high).astype(np.float32)
-            results = [env.step(a.copy()) for env, a in zip(envs, action)]
-            rows = [np.concatenate([o, a, r[0], r[1:3]], dtype=np.float32) for o, a, r in zip(obs, action, results)]
-            buffer.add(torch.from_numpy(np.stack(rows)))
-            for s, (next_obs, _, terminated, truncated, _) in enumerate(results):
-                logs[s].write(rows[s].tobytes())
-                obs[s] = np.array(next_obs)
-                if terminated or truncated:
-                    latest[s], length = envs[s].episode_returns, envs[s].episode_lengths
-                    record(s, "episodes", step, episodic_return=latest[s], episodic_length=length)
-                    reset(s)
-            if end or step % args.eval_every == 0:
-                returns = evaluate(agent.actor.act, eval_envs, seeds, step)
-                best = np.fmax(best, returns.mean(1))
-                for s, r in enumerate(returns):
-                    record(s, "eval", step, eval_return=r.mean(), eval_return_std=r.std(), eval_episodes=len(r))
-            if save or step % 100 == 0:
-                speed = bar.tasks[0].speed or 0.0
-                text = f"step {step}  return {latest.mean():.0f}  best eval {best.mean():.0f}  {speed:.0f} steps/s"
-                bar.update(task, completed=step, text=text)
-            if end or step % 1000 == 0:
-                if bar.disable:
-                    print(text, flush=True)
-                for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), speed)}).items():
-                    for writer, value in zip(writers, x.cpu()):
-                        writer.add_scalar(name, value, step)
-            if save:
-                checkpoint(step)
-            if save and stop:
-                print(f"stopped at step {step}; the same command with --resume goes on")
-                raise SystemExit(128 + stop[0])
-    for path, writer in zip(paths, writers):
-        step, mean, std, _ = map(float, (path / "eval.csv").read_text().split()[-1].split(","))
-        done = {"step": int(step), "return_mean": mean, "return_std": std, "wall_time": time.monotonic() - began}
+    for s, (path, state) in enumerate(zip(runs.paths, runs.states)):
+        file, size = path / "checkpoint/replay.f32", runs.start * buffer.rows[s, 0].nbytes
+        if not file.exists() or file.stat().st_size < size:
+            fail(f"{file} is missing or damaged; start anew with --overwrite")
+        os.truncate(file, size)
+        rows = np.fromfile(file, np.float32).reshape(-1, sum(buffer.sizes))[-capacity:]
+        buffer.rows[s, np.arange(runs.start - len(rows), runs.start) % capacity] = torch.from_numpy(rows).to(device)
+        torch._foreach_copy_(list(learnt(s).values()), list(state["learnt"].values()))
+        generators[s].set_state(state["generator"])
+        envs.reset(s, state["random_state"], state["actions"].numpy())
+    print(*runs.paths, f"on {device}, from step {runs.start}", flush=True)
+    started, last, returns = time.monotonic(), np.nan, np.array(np.nan)
+    obs = torch.tensor(envs.obs, dtype=torch.float32, device=device).unsqueeze(1)  # (S, 1, O)
+    checkpoint(runs.start)
+    for step in range(runs.start + 1, args.total_timesteps + 1):
+        end = step == args.total_timesteps
+        save = end or bool(runs.stop) or step % min(args.checkpoint_every, capacity) == 0
+        if step > args.random_steps:
+            action = draw(obs, *noise(1))[0].flatten(1).cpu().numpy()
+        else:
+            action = envs.low + (envs.high - envs.low) * noise(len(envs.low))[1].flatten(1).cpu().numpy()
+        if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
+            figures = update(*buffer.sample(min(step - 1, capacity), args.batch_size), *noise(2 * args.batch_size))
+        if save or step % 100 == 0 or not np.isfinite(action).all():
+            broken = [n for n, x in (figures | agent.state_dict()).items() if not x.isfinite().all()]
+            if broken:
+                fail(f"{broken[0]} is not finite at step {step}; the last checkpoint is from before", 1)
+        rows = [envs.obs.copy(), action.clip(envs.low, envs.high).astype(np.float32)]
+        next_obs, reward, terminated, truncated = envs.step(rows[1], np.arange(len(seeds), dtype=np.int32))
+        for s in np.flatnonzero(terminated | truncated):
+            last, length = envs.returns[s], len(envs.actions[s])
+            runs.record(s, "episodes", step, episodic_return=last, episodic_length=length)
+            envs.reset(s)
+        rows += [next_obs, reward[:, None], terminated[:, None], envs.obs]  # to the device in one transfer
+        sent = torch.from_numpy(np.concatenate(rows, 1, dtype=np.float32)).to(device)
+        buffer.rows[:, (step - 1) % capacity] = sent[:, : -envs.obs_size]
+        obs.copy_(sent[:, None, -envs.obs_size :])
+        if end or step % args.eval_every == 0:
+            returns = eval_envs.evaluate(agent.actor.act, seeds, step)
+            for s, r in enumerate(returns):
+                runs.record(s, "eval", step, eval_return=r.mean(), eval_return_std=r.std(), eval_episodes=len(r))
+        if end or step % 1000 == 0:
+            speed = (step - runs.start) / (time.monotonic() - started)
+            print(f"step {step}  return {last:.0f}  evaluation {returns.mean():.0f}  {speed:.0f} steps/s", flush=True)
+            for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), speed)}).items():
+                for writer, value in zip(runs.writers, x.cpu()):
+                    writer.add_scalar(name, value, step)
+        if save:
+            checkpoint(step)
+        if save and runs.stop:
+            print(f"stopped at step {step}; the same command with --resume goes on")
+            raise SystemExit(128 + runs.stop[0])
+    for path, writer in zip(runs.paths, runs.writers):
+        head, *_, values = (line.split(",") for line in (path / "eval.csv").read_text().split())
+        done = dict(zip(head, map(float, values))) | {"wall_time": time.monotonic() - runs.began}
         (path / "done.json").write_text(json.dumps(done, indent=2))
         (path / "checkpoint/replay.f32").unlink()  # it served to go on
         writer.close()
-    for number, handler in handlers.items():
+    for number, handler in runs.handlers.items():
         signal.signal(number, handler)
-    return paths
+    return runs.paths
 
 
 if __name__ == "__main__":

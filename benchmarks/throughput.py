@@ -1,27 +1,33 @@
-"""Environment steps a second of PMOE-SAC beside Stable-Baselines3's SAC: same task, same settings, in alternation.
+"""Environment steps a second of PMOE-SAC beside other people's SAC: same task, same settings, in alternation.
 
     pip install -e ".[bench]"
-    python benchmarks/throughput.py --env Hopper-v4 --batch-size 256 --repeats 5
+    python benchmarks/throughput.py --env Hopper-v4 --repeats 5
 
-A step is one environment step and one gradient step on batches of the same size through networks of 256-256. The first
-`warmup` updates of every repeat are not counted. Machines are noisy: look at the ratios, taken repeat by repeat.
+Every method trains in a process of its own, which compiles and warms up and then waits. In every repeat each of them
+runs alone for some seconds, one after the other, beside a measurement of the machine's matrix products: the machines
+are noisy, so look at the ratios, which are taken repeat by repeat. A step is one environment step of one seed and one
+gradient step of networks of 256-256. `bound` is the speed at which the update's matrix products alone would run.
 """
 
-import contextlib
-import io
+import csv
+import json
+import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-import stable_baselines3
 import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from pmoe import pmoe_sac
 
@@ -30,55 +36,208 @@ from pmoe import pmoe_sac
 class Args:
     env: str = "Hopper-v4"  # Gymnasium environment
     batch_size: int = 256  # transitions of an update
-    ks: tuple[int, ...] = (1, 4)  # numbers of primitives
-    steps: int = 1000  # counted steps of a repeat
-    warmup: int = 200  # steps before them
+    ks: tuple[int, ...] = (1, 4, 16)  # numbers of primitives
+    seeds: tuple[int, ...] = (1, 2, 8)  # seeds side by side
+    compile: tuple[str, ...] = ("off", "graph")  # pmoe's --compile; on a GPU: off on graph
+    peers: tuple[str, ...] = ("sb3", "sbx")  # the peers, those not installed are left out
+    pairs: bool = True  # also two processes of one seed and one thread each
+    env_backend: str = "gymnasium"  # pmoe's --env-backend
+    seconds: float = 4.0  # of a measurement
     repeats: int = 5  # alternations
+    out: Path = Path("throughput")  # OUT.csv: every measurement, OUT.md: the table
+    worker: str = ""  # what one of the processes runs
 
 
-def pmoe_steps_per_second(args: Args, k: int, seed: int) -> float:
-    times, update = [], pmoe_sac.Agent.update
-
-    def timed_update(self, *batch):
-        times.append(time.perf_counter())
-        return update(self, *batch)
-
-    pmoe_sac.Agent.update = timed_update
-    total = 200 + args.warmup + args.steps
-    settings = {"env_id": args.env, "k": k, "seed": seed, "batch_size": args.batch_size, "total_timesteps": total}
-    settings |= {"learning_starts": 200, "random_steps": 200, "eval_every": 10**6, "eval_episodes": 1}
-    with tempfile.TemporaryDirectory() as run_dir, contextlib.redirect_stdout(io.StringIO()):
-        pmoe_sac.train(pmoe_sac.Args(**settings, run_dir=run_dir, checkpoint_every=10**6, device="cpu"))
-    pmoe_sac.Agent.update = update
-    return args.steps / (times[-1] - times[-1 - args.steps])
+PARTS = ("environment", "acting", "sampling", "update")
 
 
-def sb3_steps_per_second(args: Args, seed: int) -> float:
-    times = []
-    settings = {"batch_size": args.batch_size, "learning_starts": 200, "learning_rate": 1e-3, "ent_coef": 0.2}
-    settings |= {"policy_kwargs": {"net_arch": [256, 256]}, "seed": seed, "device": "cpu"}
-    model = stable_baselines3.SAC("MlpPolicy", gym.make(args.env), **settings)
-    model.learn(200 + args.warmup + args.steps, callback=lambda *_: times.append(time.perf_counter()) or True)
-    return args.steps / (times[-1] - times[-1 - args.steps])
+def work(method: dict, args: Args) -> None:
+    """Trains for ever; at every line that comes in goes on for `seconds`, and prints steps/s and shares of time."""
+    spent, state = dict.fromkeys(PARTS, 0.0), {"steps": 0, "until": 0.0, "began": 0.0}
+
+    def timed(part: str, function):
+        def call(*arguments, **kwargs):
+            began = time.perf_counter()
+            result = function(*arguments, **kwargs)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            spent[part] += time.perf_counter() - began
+            return result
+
+        return call
+
+    def step() -> None:
+        state["steps"] += 1
+        if state["steps"] < 300 or time.perf_counter() < state["until"]:
+            return
+        seconds, steps = time.perf_counter() - state["began"], state["steps"] - state.get("first", 0)
+        shares = {part: x / seconds for part, x in spent.items()}
+        print(json.dumps({"speed": steps / seconds} | shares), file=out, flush=True)
+        if not sys.stdin.readline():  # the parent is gone
+            os._exit(0)
+        spent.update(dict.fromkeys(PARTS, 0.0))
+        state.update(first=state["steps"], began=time.perf_counter(), until=time.perf_counter() + args.seconds)
+
+    warnings.filterwarnings("ignore")
+    out, sys.stdout = sys.stdout, sys.stderr  # what the methods print is not for the parent
+    if method["name"] == "pmoe":
+        compiler, sac = torch.compile, pmoe_sac
+        part = {"update": "update", "draw": "acting"}
+        torch.compile = lambda function, **options: timed(part[function.__name__], compiler(function, **options))
+        if method["compile"] == "off":
+            sac.Agent.update, sac.Agent.draw = timed("update", sac.Agent.update), timed("acting", sac.Agent.draw)
+        sac.ReplayBuffer.sample = timed("sampling", sac.ReplayBuffer.sample)
+        torch.randn, torch.rand = timed("sampling", torch.randn), timed("sampling", torch.rand)
+        move = timed("environment", sac.Envs.step)
+        sac.Envs.step = lambda *arguments: (step(), move(*arguments))[1]
+        settings = {"env_id": args.env, "k": method["k"], "num_seeds": method["seeds"], "compile": method["compile"]}
+        settings |= {"batch_size": args.batch_size, "env_backend": args.env_backend, "eval_episodes": 1}
+        settings |= {"learning_starts": 200, "random_steps": 200, "eval_every": 10**9, "checkpoint_every": 10**9}
+        with tempfile.TemporaryDirectory() as run_dir:
+            sac.train(sac.Args(**settings, run_dir=run_dir, buffer_size=10**5))
+    else:
+        module = {"sb3": "stable_baselines3", "sbx": "sbx"}[method["name"]]
+        settings = {"batch_size": args.batch_size, "learning_starts": 200, "learning_rate": 1e-3, "ent_coef": 0.2}
+        settings |= {"policy_kwargs": {"net_arch": [256, 256]}, "buffer_size": 10**5, "seed": 1}
+        model = __import__(module).SAC("MlpPolicy", gym.make(args.env), **settings)
+        model.learn(10**9, callback=lambda *_: step() or True)
+
+
+def flops(k: int, seeds: int, args: Args) -> int:
+    """Floating-point operations of the matrix products of one update."""
+    env = gym.make(args.env)
+    obs_size, size = env.observation_space.shape[0], env.action_space.shape[0]
+    generators = [torch.Generator() for _ in range(seeds)]
+    agent = pmoe_sac.Agent(pmoe_sac.Args(k=k), obs_size, *np.float32([[-1] * size, [1] * size]), generators)
+    batch = [torch.zeros(seeds, args.batch_size, n) for n in (obs_size, size, obs_size, 1, 1)]
+    noise = torch.zeros(seeds, 2 * args.batch_size, k, size), torch.zeros(seeds, 2 * args.batch_size, 1)
+    with FlopCounterMode(display=False) as counter:
+        agent.update(*batch, *noise)
+    return counter.get_total_flops()
+
+
+def matrix_products() -> float:
+    """Floating-point operations a second of products of this machine's default device"""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(1024, 1024, device=device)
+    for n in (3, 20):
+        began = time.perf_counter()
+        for _ in range(n):
+            y = x @ x
+        y.sum().item()
+    return n * 2 * 1024**3 / (time.perf_counter() - began)
+
+
+def interval(values: np.ndarray) -> str:
+    """Mean and 95 % bootstrap interval"""
+    means = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return f"{values.mean():.3g} ({low:.3g} to {high:.3g})"
 
 
 def main(args: Args) -> None:
-    warnings.filterwarnings("ignore", message=".*out of date")
-    methods = {f"pmoe, K = {k}": lambda seed, k=k: pmoe_steps_per_second(args, k, seed) for k in args.ks}
-    methods["Stable-Baselines3"] = lambda seed: sb3_steps_per_second(args, seed)
-    speeds = {name: [] for name in methods}
-    for seed in range(args.repeats):
-        for name, measure in methods.items():
-            speeds[name].append(measure(seed))
-    versions = f"torch {torch.__version__}, stable-baselines3 {stable_baselines3.__version__}"
-    title = f"{args.env}, batch {args.batch_size}, {platform.machine()}, {torch.get_num_threads()} threads, {versions}"
-    table = Table("method", "steps/s: median", "min", "max", "x SB3: median", "min", "max", title=title)
-    for name, values in speeds.items():
-        ratios = np.divide(values, speeds["Stable-Baselines3"])
-        cells = [f"{f(values):.0f}" for f in (np.median, np.min, np.max)]
-        table.add_row(name, *cells, *(f"{f(ratios):.2f}" for f in (np.median, np.min, np.max)))
-    Console().print(table)
+    threads = torch.get_num_threads()
+    methods = [{"name": name, "threads": threads, "copies": 1} for name in args.peers if has(name)]
+    for k in args.ks:
+        for seeds in args.seeds:
+            one = {"name": "pmoe", "threads": threads, "copies": 1, "k": k, "seeds": seeds}
+            methods += [one | {"compile": how} for how in (args.compile if seeds == 1 else args.compile[-1:])]
+        if args.pairs:
+            methods.append(one | {"compile": args.compile[-1], "seeds": 1, "threads": 1, "copies": 2})
+    for method in methods:
+        environ = os.environ | {"OMP_NUM_THREADS": str(method["threads"])}
+        if method["threads"] == 1:
+            environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        flags = ["--env", args.env, "--batch-size", str(args.batch_size), "--seconds", str(args.seconds)]
+        command = [sys.executable, __file__, *flags, "--env-backend", args.env_backend, "--worker", json.dumps(method)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        method["processes"] = [subprocess.Popen(command, env=environ, **pipes) for _ in range(method["copies"])]
+        for process in method["processes"]:
+            process.stdout.readline()  # compiled and warm
+    rows = []
+    for repeat in range(args.repeats):
+        peak = matrix_products()
+        for i, method in enumerate(methods):
+            for process in method["processes"]:
+                print(file=process.stdin, flush=True)
+            reports = [json.loads(process.stdout.readline()) for process in method["processes"]]
+            speed = sum(report["speed"] for report in reports) * method.get("seeds", 1)
+            rows.append({"repeat": repeat, "method": i, "label": label(method), "steps_per_second": speed})
+            rows[-1] |= {"matrix_products": peak} | {part: reports[0][part] for part in PARTS}
+    for method in methods:
+        for process in method["processes"]:
+            process.kill()
+    with open(args.out.with_suffix(".csv"), "w") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    report(methods, rows, args)
+
+
+def has(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec({"sb3": "stable_baselines3", "sbx": "sbx"}[name]) is not None
+
+
+def label(method: dict) -> str:
+    if method["name"] != "pmoe":
+        return {"sb3": "Stable-Baselines3", "sbx": "SBX"}[method["name"]]
+    seeds = (
+        "2 processes of 1 thread" if method["copies"] == 2 else f"{method['seeds']} seed{'s'[: method['seeds'] > 1]}"
+    )
+    return f"pmoe, K = {method['k']}, {seeds}{', eager' if method['compile'] == 'off' else ''}"
+
+
+def report(methods: list[dict], rows: list[dict], args: Args) -> None:
+    speeds = np.array([[row["steps_per_second"] for row in rows if row["method"] == i] for i in range(len(methods))])
+    head = ["method", "steps/s", *(f"x {label(m)}" for m in methods if m["name"] != "pmoe"), "of the bound"]
+    lines = []
+    for i, method in enumerate(methods):
+        cells = [label(method), interval(speeds[i])]
+        cells += [interval(speeds[i] / speeds[j]) for j, peer in enumerate(methods) if peer["name"] != "pmoe"]
+        mine = [row for row in rows if row["method"] == i]
+        if method["name"] == "pmoe":
+            bound = np.mean([row["matrix_products"] for row in mine]) / flops(method["k"], 1, args)
+            cells.append(f"{speeds[i].mean() / bound:.0%}")
+            parts = [np.mean([row[part] for row in mine]) for part in PARTS]
+            cells += [f"{x:.0%}" for x in (*parts, 1 - sum(parts))]
+        else:
+            cells += [""] * (len(PARTS) + 2)
+        lines.append(cells)
+    head += [*PARTS, "the rest"]
+    names = ("torch", "gymnasium", "mujoco", "stable_baselines3", "sbx-rl")
+    versions = ", ".join(f"{name} {version(name)}" for name in names if version(name))
+    peak = np.mean([row["matrix_products"] for row in rows]) / 1e9
+    title = f"{args.env}, batch {args.batch_size}, {processor()}, {torch.get_num_threads()} threads, "
+    title += f"{peak:.0f} GFLOP/s in matrix products, {versions}; {args.repeats} alternations of {args.seconds:g} s, "
+    title += "mean and 95 % interval"
+    table = Table(*head, title=title)
+    for cells in lines:
+        table.add_row(*cells)
+    Console(width=max(Console().width, 220)).print(table)
+    text = [title, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    text += ["| " + " | ".join(cells) + " |" for cells in lines]
+    args.out.with_suffix(".md").write_text("\n".join(text) + "\n")
+
+
+def version(name: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    arguments = tyro.cli(Args)
+    work(json.loads(arguments.worker), arguments) if arguments.worker else main(arguments)

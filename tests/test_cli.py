@@ -108,7 +108,7 @@ def interrupted(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pmoe_sac, "evaluate", stop)
+    monkeypatch.setattr(pmoe_sac.Envs, "evaluate", stop)
     with pytest.raises(KeyboardInterrupt):
         train(Args(env_id="Pendulum-v1", run_dir=str(tmp_path / "runs"), **SHORT))
     (path,) = tmp_path.glob("runs/*/*/*")
@@ -121,10 +121,10 @@ def test_nothing_starts_where_one_of_the_seeds_exists(pmoe, tmp_path, finished):
     assert files_below(tmp_path) == before and not (finished.parent / "seed0").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing", "short replay"])
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing", "short replay", "missing replay"])
 def test_a_damaged_checkpoint(pmoe, tmp_path, interrupted, damage):
     command, path = ["run", "sac", *flags(env="Pendulum-v1")], interrupted
-    state = path / "checkpoint/state.pt"
+    state = path / "checkpoint/0000000100.pt"
     if damage == "cut":
         state.write_bytes(state.read_bytes()[:1000])
     elif damage == "garbage":
@@ -133,11 +133,13 @@ def test_a_damaged_checkpoint(pmoe, tmp_path, interrupted, damage):
         state.write_bytes(b"")
     elif damage == "missing":
         state.unlink()
-    else:
+    elif damage == "short replay":
         os.truncate(path / "checkpoint/replay.f32", 0)
+    else:
+        (path / "checkpoint/replay.f32").unlink()
     before = files_below(tmp_path)
     refused(pmoe(*command, "--resume"), "damaged")
-    if damage != "short replay":
+    if "replay" not in damage:
         refused(pmoe("eval", path), "damaged")
     assert files_below(tmp_path) == before
 

@@ -8,12 +8,20 @@ from hypothesis import strategies as st
 from torch import distributions as D
 
 from pmoe import pmoe_sac
-from pmoe.pmoe_sac import Actor, Agent, Args, Critic, mixture_log_density
+from pmoe.pmoe_sac import Actor, Agent, Args, Critic, draw_primitive, mixture_log_density
 
 
 def make_agent(k=3, seeds=2, obs=4, low=(-2.0, 0.5), high=(1.0, 1.5), **fields):
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-    return Agent(Args(**(SHORT | {"k": k} | fields)), obs, np.array(low), np.array(high), generators)
+    return Agent(Args(**(SHORT | {"k": k} | fields)), obs, np.float32(low), np.float32(high), generators)
+
+
+def noise(agent, n, seed=0):
+    """For n states of each of its seeds: normal (S, n, K, A) and uniform (S, n, 1)"""
+    seeds, _, _, actions = agent.actor.scale.shape
+    g, dtype = torch.Generator().manual_seed(seed), agent.actor.scale.dtype
+    normal = torch.randn(seeds, n, agent.actor.k, actions, generator=g, dtype=dtype)
+    return normal, torch.rand(seeds, n, 1, generator=g, dtype=dtype)
 
 
 def torch_mixture(agent, obs):
@@ -28,7 +36,7 @@ def torch_mixture(agent, obs):
 def test_mixture_density_is_torch_distributions():
     agent = make_agent(entropy="mixture").double()
     obs = torch.randn(2, 5, 4, dtype=torch.float64)
-    action, log_prob, _ = agent.propose(obs)
+    action, log_prob, _ = agent.propose(obs, noise(agent, 5)[0])
     for k in range(3):
         expected = torch_mixture(agent, obs).log_prob(action[:, :, k])
         torch.testing.assert_close(log_prob[:, :, k], expected, rtol=1e-6, atol=1e-6)
@@ -37,7 +45,7 @@ def test_mixture_density_is_torch_distributions():
 def test_primitive_density_is_torch_distributions():
     agent = make_agent(entropy="primitive").double()
     obs = torch.randn(2, 5, 4, dtype=torch.float64)
-    action, log_prob, _ = agent.propose(obs)
+    action, log_prob, _ = agent.propose(obs, noise(agent, 5)[0])
     mean, log_std, _ = agent.actor(obs)
     base = D.Independent(D.Normal(mean, log_std.exp()), 1)
     affine = D.AffineTransform(agent.actor.shift, agent.actor.scale, event_dim=1)
@@ -45,12 +53,11 @@ def test_primitive_density_is_torch_distributions():
     torch.testing.assert_close(log_prob, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_density_integrates_to_one_over_the_actions(monkeypatch):
+def test_density_integrates_to_one_over_the_actions():
     agent = make_agent(seeds=1, low=[-2.0], high=[3.0], entropy="mixture").double()
     grid = torch.linspace(-30, 30, 60_001, dtype=torch.float64)
     obs = torch.randn(1, 1, 4, dtype=torch.float64).expand(1, len(grid), 4)
-    monkeypatch.setattr(pmoe_sac.torch, "randn", lambda shape, **_: grid[:, None, None].expand(shape))
-    action, log_prob, _ = agent.propose(obs)
+    action, log_prob, _ = agent.propose(obs, grid[None, :, None, None].expand(1, -1, 3, 1))
     for k in range(3):
         area = torch.trapezoid(log_prob[0, :, k].exp(), action[0, :, k, 0])
         torch.testing.assert_close(area, torch.tensor(1.0, dtype=torch.float64), rtol=0, atol=1e-4)
@@ -62,9 +69,10 @@ def test_permuting_the_primitives_permutes_the_policy():
     mean, log_std, log_w = agent.actor(obs)
     density = torch_mixture(agent, obs).log_prob(agent.actor.act(obs))
     with torch.no_grad():
-        for head in (agent.actor.mean, agent.actor.log_std, agent.actor.router):
-            for p in (head.weight, head.bias):
-                p.copy_(p.unflatten(-1, (3, -1))[:, :, permutation].flatten(-2))
+        for p in (agent.actor.mean_log_std.weight, agent.actor.mean_log_std.bias):
+            p.copy_(p.unflatten(-1, (2, 3, -1))[..., permutation, :].flatten(-3))
+        for p in (agent.actor.router.weight, agent.actor.router.bias):
+            p.copy_(p[..., permutation])
     new_mean, new_log_std, new_log_w = agent.actor(obs)
     torch.testing.assert_close(new_mean, mean[:, :, permutation])
     torch.testing.assert_close(new_log_std, log_std[:, :, permutation])
@@ -83,9 +91,10 @@ def test_finite_at_extreme_logits_and_actions(logits, means, log_stds, entropy):
     agent = make_agent(k=4, low=[-0.4] * 17, high=[0.4] * 17, entropy=entropy)
     with torch.no_grad():
         agent.actor.router.bias += logits * torch.randn(agent.actor.router.bias.shape)
-        agent.actor.mean.bias += means * torch.randn(agent.actor.mean.bias.shape)
-        agent.actor.log_std.bias += log_stds
-    action, log_prob, log_w = agent.propose(torch.randn(2, 6, 4))
+        mean, log_std = agent.actor.mean_log_std.bias.chunk(2, -1)
+        mean += means * torch.randn(mean.shape)
+        log_std += log_stds
+    action, log_prob, log_w = agent.propose(torch.randn(2, 6, 4), noise(agent, 6)[0])
     torch.testing.assert_close(log_w.exp().sum(-1), torch.ones(2, 6))
     assert (action.abs() <= 0.4 + 1e-6).all()
     log_prob.sum().backward()
@@ -96,7 +105,7 @@ def test_finite_at_extreme_logits_and_actions(logits, means, log_stds, entropy):
 def test_mixture_density_of_one_primitive_is_its_own():
     agents = [make_agent(k=1, entropy=entropy) for entropy in ("primitive", "mixture")]
     obs = torch.randn(2, 5, 4)
-    (a, p, _), (b, q, _) = (agent.propose(obs) for agent in agents)
+    (a, p, _), (b, q, _) = (agent.propose(obs, noise(agent, 5)[0]) for agent in agents)
     assert torch.equal(a, b) and torch.equal(p, q)
 
 
@@ -107,10 +116,20 @@ def test_mixture_density_does_not_underflow_in_many_dimensions():
 
 
 def test_draws_follow_the_router():
-    agent = make_agent(seeds=1)
     log_w = torch.tensor([0.1, 0.7, 0.2]).log().expand(1, 30_000, 3)
-    frequency = agent.actor.draw_primitive(log_w).flatten().bincount(minlength=3) / 30_000
+    frequency = draw_primitive(log_w, noise(make_agent(seeds=1), 30_000)[1]).flatten().bincount(minlength=3) / 30_000
     torch.testing.assert_close(frequency, log_w[0, 0].exp(), rtol=0, atol=0.015)
+
+
+def test_draw_takes_the_action_and_density_of_the_primitive_drawn():
+    agent, obs = make_agent(), torch.randn(2, 50, 4)
+    normal, uniform = noise(agent, 50)
+    action, log_prob, log_w = agent.propose(obs, normal)
+    chosen = draw_primitive(log_w, uniform)
+    s, b = torch.arange(2)[:, None], torch.arange(50)
+    drawn, density = agent.draw(obs, normal, uniform)
+    assert torch.equal(drawn[:, :, 0], action[s, b, chosen[..., 0]]) and len(chosen.unique()) == 3
+    assert torch.equal(density[..., 0], log_prob[s, b, chosen[..., 0]])
 
 
 def test_act_routes_as_asked():
@@ -119,10 +138,11 @@ def test_act_routes_as_asked():
     mean, _, log_w = agent.actor(obs)
     means = agent.actor.shift + agent.actor.scale * mean.tanh()
     for k in range(3):
-        assert torch.equal(agent.actor.act(obs, primitive=k), means[:, :, k])
+        alone = agent.actor.act(obs, lambda log_w, k=k: torch.full_like(log_w[..., :1], k, dtype=int))
+        assert torch.equal(alone, means[:, :, k])
     best = log_w.argmax(-1)
     assert torch.equal(agent.actor.act(obs), means[0, torch.arange(200), best[0]][None])
-    sampled = agent.actor.act(obs, routing="sample")
+    sampled = agent.actor.act(obs, lambda log_w: draw_primitive(log_w, noise(agent, 200)[1]))
     used = (sampled.unsqueeze(2) == means).all(-1)  # which primitive each action is the mean of
     assert used.any(-1).all() and used.float().mean(1).min() > 0.05
 
@@ -138,7 +158,7 @@ def test_linear_starts_as_torch_does_and_each_seed_alone():
 
 def test_critic_is_two_networks_a_seed():
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    critic, obs, action = Critic(3, 2, generators), torch.randn(2, 5, 3), torch.randn(2, 5, 4, 2)
+    critic, obs, action = Critic(3 + 2, generators), torch.randn(2, 5, 3), torch.randn(2, 5, 4, 2)
     q = critic(obs, action)
     for s in range(2):
         for twin in range(2):
@@ -150,7 +170,7 @@ def test_critic_is_two_networks_a_seed():
 
 
 def test_actor_takes_the_bounds_of_the_action_space():
-    actor = Actor(3, np.array([-1.0, 2.0]), np.array([3.0, 2.5]), 2, [torch.Generator().manual_seed(0)])
+    actor = Actor(3, np.float32([-1, 2]), np.float32([3, 2.5]), 2, [torch.Generator().manual_seed(0)])
     with torch.no_grad():
-        actor.mean.bias += 100
+        actor.mean_log_std.bias[..., :4] += 100
     torch.testing.assert_close(actor.act(torch.randn(1, 1, 3))[0, 0], torch.tensor([3.0, 2.5]))

@@ -14,10 +14,10 @@ import types
 import numpy as np
 import pytest
 import torch
-from common import PMOE, SHORT, flags, same_run
+from common import PMOE, SHORT, checkpoint, flags, same_run
 
 from pmoe import pmoe_sac
-from pmoe.pmoe_sac import Args, ReplayBuffer, train
+from pmoe.pmoe_sac import Args, Envs, ReplayBuffer, train
 
 
 def short(tmp_path, **fields):
@@ -40,7 +40,7 @@ def test_files_of_a_run(tmp_path):
     assert [(row["step"], row["episodes"]) for row in evals] == [("200", "2"), ("400", "2")]
     done = json.loads((path / "done.json").read_text())
     assert done["step"] == 400 and done["return_mean"] == float(evals[-1]["return_mean"]) and done["wall_time"] > 0
-    assert [file.name for file in (path / "checkpoint").iterdir()] == ["state.pt"]  # the replay served its purpose
+    assert [file.name for file in (path / "checkpoint").iterdir()] == ["0000000400.pt"]  # the replay served its purpose
 
 
 def test_tensorboard_scalars(tmp_path):
@@ -53,7 +53,6 @@ def test_tensorboard_scalars(tmp_path):
     assert {"charts/episodic_return", "charts/episodic_length", "charts/SPS", "charts/eval_return"} < scalars
     assert {"losses/critic", "losses/actor", "losses/frequency", "losses/alpha"} < scalars
     assert {"routing/usage_0", "routing/usage_1", "routing/entropy"} < scalars
-    assert events.Tags()["tensors"] == ["hyperparameters/text_summary"]
     usage = [events.Scalars(f"routing/usage_{k}")[-1].value for k in (0, 1)]
     assert sum(usage) == pytest.approx(1, abs=1e-5)
 
@@ -68,7 +67,7 @@ def test_same_seed_same_bytes_and_other_seed_other_bytes(tmp_path):
 def test_training_is_the_same_without_evaluation(tmp_path):
     (a,), (b,) = (train(short(tmp_path, eval_every=n, tag=f"every{n}")) for n in (50, 10**6))
     assert (a / "episodes.csv").read_bytes() == (b / "episodes.csv").read_bytes()
-    a, b = (torch.load(x / "checkpoint/state.pt", weights_only=True)["learnt"] for x in (a, b))
+    a, b = (checkpoint(x)["learnt"] for x in (a, b))
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -80,66 +79,87 @@ def test_seed_alone_is_as_among_three(tmp_path):
     for a, b in zip(rows_of(paths[1] / "episodes.csv"), rows_of(alone / "episodes.csv"), strict=True):
         assert a["step"] == b["step"]
         assert float(a["episodic_return"]) == pytest.approx(float(b["episodic_return"]), abs=1e-3)
-    a, b = (torch.load(x / "checkpoint/state.pt", weights_only=True)["learnt"] for x in (paths[1], alone))
+    a, b = (checkpoint(x)["learnt"] for x in (paths[1], alone))
     for name, x in a.items():
         torch.testing.assert_close(x, b[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
+def train_and_look(args, monkeypatch):
+    """The rows that are in the replay buffer when the training of one seed is over"""
+    buffers = []
+
+    class Seen(ReplayBuffer):
+        def __init__(self, *args):
+            super().__init__(*args)
+            buffers.append(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pmoe_sac, "ReplayBuffer", Seen)
+        train(args)
+    return buffers[0].rows[0]
+
+
 @pytest.mark.parametrize("env_id, flag", [("ToyTerminates-v0", 1.0), ("ToyTruncates-v0", 0.0)])
 def test_transitions_end_in_the_true_last_observation(tmp_path, monkeypatch, env_id, flag):
-    rows = []
-    monkeypatch.setattr(ReplayBuffer, "add", lambda self, new: rows.append(new[0].tolist()) or add(self, new))
-    train(short(tmp_path, env_id=env_id, total_timesteps=60, learning_starts=60))
-    for t, (count, _, *_, next_count, _, _, terminated) in enumerate(rows):
+    rows = train_and_look(short(tmp_path, env_id=env_id, total_timesteps=60, learning_starts=60), monkeypatch)
+    assert len(rows) == 60
+    for t, (count, _, *_, next_count, _, _, terminated) in enumerate(rows.tolist()):
         assert (count, next_count) == (t % 5, t % 5 + 1)  # no reset among the transitions
         assert terminated == (flag if next_count == 5 else 0.0)
 
 
-add = ReplayBuffer.add
+def test_buffer_forgets_the_oldest(tmp_path, monkeypatch):
+    fields = {"env_id": "ToyTruncates-v0", "total_timesteps": 65, "learning_starts": 65}
+    every, last = (train_and_look(short(tmp_path, buffer_size=n, **fields), monkeypatch) for n in (100, 10))
+    assert every.shape == (65, 8) and last.shape == (10, 8) and len(every.unique(dim=0)) == 65
+    assert torch.equal(last.roll(5, 0), every[-10:])
 
 
-def test_buffer_forgets_the_oldest_and_samples_the_rest():
-    buffer = ReplayBuffer(10, 1, 1, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
-    for t in range(25):
-        buffer.add(torch.full((2, 5), float(t)))
-    obs, action, next_obs, reward, terminated = buffer.sample(500)
+def test_samples_are_of_the_rows_that_there_are_and_each_seed_has_its_own():
+    buffer = ReplayBuffer(20, 1, 1, [torch.Generator().manual_seed(seed) for seed in (0, 1)])
+    buffer.rows[:] = torch.arange(20.0)[:, None] + torch.tensor([0.0, 100.0])[:, None, None]
+    obs, action, next_obs, reward, terminated = buffer.sample(10, 500)
     assert obs.shape == reward.shape == (2, 500, 1) and torch.equal(obs, next_obs) and torch.equal(action, terminated)
-    assert set(obs.flatten().tolist()) == set(range(15, 25))
-    assert not torch.equal(obs[0], obs[1])
+    assert [set(x.flatten().tolist()) for x in obs] == [set(range(10)), set(range(100, 110))]
+    assert not torch.equal(obs[0], obs[1] - 100)
 
 
 @pytest.mark.parametrize("buffer_size", [10**6, 60])  # a buffer that is full, too
 def test_resume_after_a_stop_anywhere(tmp_path, monkeypatch, buffer_size):
-    """Stopped before, between and after the seeds' checkpoints are renamed, and in the middle of writing one."""
+    """Stopped before, between and after the seeds' checkpoints are renamed, before the earlier ones are deleted, and in
+    the middle of writing one."""
     fields = {"num_seeds": 2, "checkpoint_every": 60, "buffer_size": buffer_size, "alpha": "auto"}
     straight = train(short(tmp_path / "straight", **fields))
 
     class Killed(BaseException):
         pass
 
-    calls, steps = 0, []
+    calls, where, steps = 0, set(), []
 
     def count(function, *args):
         nonlocal calls
         calls += 1
         if calls == stop_at:
-            if function is torch.save:
+            where.add(function)
+            if function is save:
                 args[1].write(b"half a checkpoint")
             raise Killed
         return function(*args)
 
-    save, rename = torch.save, os.replace
+    save, rename, unlink = torch.save, os.replace, pmoe_sac.Path.unlink
     monkeypatch.setattr(torch, "save", lambda *args: count(save, *args))
     monkeypatch.setattr(os, "replace", lambda *args: count(rename, *args))
-    # A checkpoint of two seeds is save, save, rename, rename: 8 falls between the renames, which the next start mends
-    # by a rename of its own (2 is then half a file).
-    for stop_at in (5, 8, 2, 16, 9, 12, 7, 8):
+    monkeypatch.setattr(pmoe_sac.Path, "unlink", lambda *args: count(unlink, *args))
+    # A checkpoint of two seeds is save, rename, save, rename, and then unlink, unlink where there were earlier ones. A
+    # run's first ends with call 4: 7 and 8 leave one seed with a later one than the other, 9 and 10 both kinds.
+    for stop_at in (2, 7, 5, 8, 1, 9, 10, 16, 3, 14, 7, 16):
         calls = 0
         with pytest.raises(Killed):
-            train(short(tmp_path / "stopped", resume=bool(steps), **fields))
-        states = sorted((tmp_path / "stopped").glob("*/*/*/checkpoint/state.pt"))
-        steps.append([torch.load(file, weights_only=True)["step"] for file in states])
-    assert any(a != b for a, b in steps) and steps[-1][0] >= 240
+            train(short(tmp_path / "stopped", resume=bool(steps), overwrite=not steps, **fields))
+        folders = sorted((tmp_path / "stopped").glob("*/*/*/checkpoint"))
+        files = [sorted(file.stem for file in folder.glob("*.pt")) for folder in folders]
+        steps += [[int(file[-1]) for file in files]] if all(files) else []
+    assert any(a != b for a, b in steps) and steps[-1][0] >= 240 and where == {save, rename, unlink}
     stop_at = 0
     for path, twin in zip(straight, train(short(tmp_path / "stopped", resume=True, **fields))):
         same_run(path, twin)
@@ -207,14 +227,14 @@ def test_killed_at_any_moment_and_resumed_is_as_never_stopped(tmp_path, env_id):
 
 def last_written(run_dir):
     """When the newest checkpoint of all seeds was written, in nanoseconds; 0 if a seed has none"""
-    times = [file.stat().st_mtime_ns for file in run_dir.glob("*/*/*/checkpoint/state.pt")]
-    return max(times) if len(times) == 2 else 0
+    times = [file.stat().st_mtime_ns for file in run_dir.glob("*/*/*/checkpoint/*.pt")]
+    return max(times) if len(times) >= 2 else 0
 
 
 def start(command, cwd):
     """Starts a run and waits until it is under way."""
     process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not list(cwd.glob("runs/*/*/*/checkpoint/state.pt")) and process.poll() is None:
+    while not list(cwd.glob("runs/*/*/*/checkpoint/*.pt")) and process.poll() is None:
         time.sleep(0.05)
     time.sleep(1)
     return process
@@ -228,7 +248,7 @@ def test_a_signal_ends_the_run_cleanly(tmp_path, pmoe, number, status):
     out, error = process.communicate(timeout=60)
     assert process.returncode == status and error == "" and "--resume goes on" in out
     (path,) = tmp_path.glob("runs/*/*/*")
-    stopped_at = torch.load(path / "checkpoint/state.pt", weights_only=True)["step"]
+    stopped_at = checkpoint(path)["step"]
     assert f"stopped at step {stopped_at}" in out and 0 < stopped_at < 2000
     assert pmoe(*command, "--resume").returncode == 0
     assert pmoe(*command, "--run-dir", "straight").returncode == 0
@@ -236,13 +256,15 @@ def test_a_signal_ends_the_run_cleanly(tmp_path, pmoe, number, status):
     same_run(path, straight)
 
 
-def test_a_full_disk_is_one_line_and_the_checkpoint_stays(tmp_path, pmoe):
-    command = ["run", "sac", *flags(env_id="Hopper-v4", tag="full")]
-    limit = 2_000_000  # bytes: enough for the first checkpoint, not for one with Adam's moments
-    result = pmoe(*command, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1 and "File too large" in result.stderr
+@pytest.mark.parametrize("limit", [1_000_000, 3_000_000])
+def test_a_full_disk_is_one_line_and_the_checkpoint_stays(tmp_path, pmoe, limit):
+    command = ["run", "sac", *flags(env_id="Hopper-v4", total_timesteps=1000, tag="full")]
+    process = start([PMOE, *command], tmp_path)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))  # bytes: fewer than a checkpoint has
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1 and len(error.splitlines()) == 1 and "File too large" in error
     (path,) = tmp_path.glob("runs/*/*/*")
-    assert torch.load(path / "checkpoint/state.pt", weights_only=True)["step"] == 0
+    assert checkpoint(path)["step"] < 1000
     assert pmoe(*command, "--resume").returncode == 0
     assert pmoe(*command, "--run-dir", "straight").returncode == 0
     (straight,) = tmp_path.glob("straight/*/*/*")
@@ -257,7 +279,7 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path, capsys):
     step = int(error.split("step ")[1].split(";")[0])
     assert 130 < step < 160  # the reward of step 130 was not, and a batch of 16 soon has it
     (path,) = tmp_path.glob("*/*/*")
-    state = torch.load(path / "checkpoint/state.pt", weights_only=True)
+    state = checkpoint(path)
     assert state["step"] == 100 and all(x.isfinite().all() for x in state["learnt"].values())
 
 
@@ -281,17 +303,18 @@ def test_a_run_starts_without_git(tmp_path, monkeypatch):
 
 
 def test_an_environment_that_reuses_its_arrays(tmp_path, monkeypatch):
-    rows = []
-    monkeypatch.setattr(ReplayBuffer, "add", lambda self, new: rows.append(new[0].tolist()) or add(self, new))
-    train(short(tmp_path, env_id="ToyReuses-v0", total_timesteps=60))
-    assert [(row[0], row[4]) for row in rows] == [(t % 5, t % 5 + 1) for t in range(60)]
+    rows = train_and_look(short(tmp_path, env_id="ToyReuses-v0", total_timesteps=60), monkeypatch)
+    assert [(row[0], row[4]) for row in rows.tolist()] == [(t % 5, t % 5 + 1) for t in range(60)]
 
 
-def test_evaluation_starts_anew_each_time_and_the_same_for_the_same_step():
-    envs = [pmoe_sac.make_env("Pendulum-v1") for _ in range(6)]
+@pytest.mark.parametrize("env_id, backend", [("Pendulum-v1", "gymnasium"), ("Hopper-v4", "envpool")])
+def test_evaluation_starts_anew_each_time_and_the_same_for_the_same_step(env_id, backend):
+    if backend == "envpool":
+        pytest.importorskip("envpool")
+    envs = Envs(env_id, 6, backend)
 
     def returns(seeds, step):
-        return pmoe_sac.evaluate(lambda obs: torch.zeros(*obs.shape[:2], 1), envs, seeds, step)
+        return envs.evaluate(lambda obs: torch.zeros(*obs.shape[:2], len(envs.low)), seeds, step)
 
     a = returns([1, 2], 100)
     assert a.shape == (2, 3) and len(np.unique(a)) == 6

@@ -1,0 +1,93 @@
+"""The compiled update is the one that is written: as far as arithmetic goes, and in runs that stop and go on."""
+
+import subprocess
+import time
+
+import pytest
+import torch
+from common import PMOE, SHORT, flags, same_run
+from test_policy import make_agent, noise
+from test_update import batch
+
+from pmoe import pmoe_sac
+from pmoe.pmoe_sac import Args, train
+
+
+def has_tools() -> bool:
+    return pmoe_sac.shutil.which("g++") and pmoe_sac.Path(pmoe_sac.sysconfig.get_path("include"), "Python.h").exists()
+
+
+compiles = pytest.mark.skipif(not has_tools(), reason="no C++ compiler, or no Python.h")
+
+
+@pytest.fixture
+def compiled():
+    torch._dynamo.reset()
+    torch._dynamo.config.trace_autograd_ops = True
+    return lambda f: torch.compile(f, fullgraph=True, dynamic=False)
+
+
+@compiles
+@pytest.mark.parametrize(
+    "fields", [{"k": 1}, {"k": 3}, {"k": 3, "backprop": "all", "alpha": "auto", "entropy": "mixture"}], ids=str
+)
+def test_compiled_is_as_written(compiled, fields):
+    for _ in range(2):  # the second pair of agents finds the graph of the first
+        eager, agent = (make_agent(**fields).double() for _ in range(2))
+        update, draw = compiled(agent.update), compiled(agent.draw)
+        obs, figures = batch(seeds=2, size=1)[0].double(), [None, None]
+        before = draw(obs, *noise(agent, 1))[0].clone()
+        for i in range(200):
+            data = [x.double() for x in batch(seeds=2, seed=i % 50)]
+            data += noise(agent, 64, i)
+            figures = eager.update(*data), update(*data)
+        torch.testing.assert_close(*figures, rtol=1e-6, atol=1e-9)
+        for (name, x), y in zip(eager.state_dict().items(), agent.state_dict().values(), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-9, msg=name)
+        after = draw(obs, *noise(agent, 1))[0]  # actions follow what was learnt
+        torch.testing.assert_close(after, agent.draw(obs, *noise(agent, 1))[0])
+        assert ((after - before).abs() > 0.01).any(-1).all()
+
+
+@compiles
+def test_compiled_is_as_written_in_float32(compiled):
+    eager, agent = (make_agent(k=3) for _ in range(2))
+    update = compiled(agent.update)
+    for i in range(20):
+        data = *batch(seeds=2, seed=i), *noise(agent, 64, i)
+        eager.update(*data), update(*data)
+    for (name, x), y in zip(eager.state_dict().items(), agent.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@compiles
+@pytest.mark.slow
+def test_a_compiled_run_killed_and_resumed_is_as_never_stopped(tmp_path):
+    fields = {"total_timesteps": 700, "checkpoint_every": 10, "alpha": "auto", "num_seeds": 2, "compile": "on"}
+    command = [PMOE, "run", "sac", *flags(env_id="Hopper-v4", **fields)]
+    subprocess.run([*command, "--run-dir", "straight"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    command += ["--run-dir", "killed"]
+    for resume, step in (([], 200), (["--resume"], 400)):
+        process = subprocess.Popen([*command, *resume], cwd=tmp_path, stdout=subprocess.DEVNULL)
+        while process.poll() is None and last_step(tmp_path / "killed") < step:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert last_step(tmp_path / "killed") < 700
+    subprocess.run([*command, "--resume"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    paths = [sorted((tmp_path / name).glob("*/*/*")) for name in ("straight", "killed")]
+    assert len(paths[0]) == 2
+    for a, b in zip(*paths, strict=True):
+        same_run(a, b)
+
+
+def last_step(run_dir):
+    return max((int(file.stem) for file in run_dir.glob("*/*/*/checkpoint/*.pt")), default=0)
+
+
+def test_without_a_compiler_a_run_goes_on_uncompiled(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "nonexistent")
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("there is no compiler"))
+    fields = SHORT | {"compile": "on", "total_timesteps": 120}
+    (path,) = train(Args(env_id="Pendulum-v1", run_dir=str(tmp_path), **fields))
+    assert (path / "done.json").exists()

@@ -1,0 +1,65 @@
+"""EnvPool is the same task as Gymnasium, and trains, repeats and resumes."""
+
+import csv
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from common import SHORT, checkpoint, same_run
+
+from pmoe import pmoe_sac
+from pmoe.pmoe_sac import Args, Envs, train
+
+pytest.importorskip("envpool")
+
+
+@pytest.mark.parametrize("env_id", ["Hopper-v4", "Walker2d-v4", "HalfCheetah-v4"])
+def test_physics_is_that_of_gymnasium(env_id):
+    """Step by step from the same state, which is the observation but for x (nothing depends on it)."""
+    pool, env, rng = Envs(env_id, 1, "envpool"), gym.make(env_id).unwrapped, np.random.default_rng(0)
+    clipped = 10 if env_id != "HalfCheetah-v4" else np.inf  # their velocities are cut, the state is then not known
+    pool.start([3])
+    env.reset()
+    compared, ends = 0, 0
+    for _ in range(500):
+        obs, action = pool.obs[0].copy(), rng.uniform(pool.low / 2, pool.high / 2).astype(np.float32)
+        env.set_state(np.r_[0, obs[: env.model.nq - 1]], obs[env.model.nq - 1 :])
+        next_obs, reward, terminated, truncated = (x[0] for x in pool.step(action[None], np.int32([0])))
+        if (np.abs(obs[env.model.nq - 1 :]) < clipped).all():
+            expected = env.step(action)
+            np.testing.assert_allclose(next_obs, expected[0], rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(reward, expected[1], rtol=1e-5, atol=1e-5)
+            assert terminated == expected[2]
+            compared, ends = compared + 1, ends + terminated
+        if terminated or truncated:
+            pool.reset(0)
+    assert compared > 100 and (ends > 1 or env_id == "HalfCheetah-v4")
+
+
+def short(tmp_path, **fields):
+    fields = {"env_id": "Hopper-v4", "env_backend": "envpool", "num_seeds": 3, "run_dir": str(tmp_path)} | fields
+    return Args(**(SHORT | fields))
+
+
+def test_trains_and_the_same_seeds_give_the_same_bytes(tmp_path):
+    for path, twin in zip(*(train(short(tmp_path / name)) for name in "ab"), strict=True):
+        same_run(path, twin)
+    texts = [(path / "episodes.csv").read_text() for path in (tmp_path / "a").glob("*/*/*")]
+    assert len(set(texts)) == 3
+
+
+def test_resumes(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pmoe_sac.Envs, "evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):  # at step 200
+            train(short(tmp_path))
+    paths = train(short(tmp_path, resume=True))
+    assert len(paths) == 3
+    for path in paths:
+        with open(path / "episodes.csv") as file:
+            steps = [int(row["step"]) for row in csv.DictReader(file)]
+        assert steps == sorted(set(steps)) and steps[0] < 100 < steps[-1] <= 400
+        assert checkpoint(path)["step"] == 400
