@@ -338,6 +338,9 @@ class Runs:
                 fail(f"{path} was started with another {(changed or ['device'])[0]}; give the same, or a new --tag")
         last = [max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths if args.resume]
         self.states = [load(path / "checkpoint" / min(last)) for path in self.paths if args.resume]
+        for path, state in zip(self.paths, self.states):
+            if sum(file.stat().st_size for file in path.glob("checkpoint/replay.f32")) < state.get("replay", 0):
+                fail(f"{path}/checkpoint/replay.f32 is missing or damaged; start anew with --overwrite")
         commit = subprocess.getoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null")
         about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
         about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
@@ -406,7 +409,7 @@ def train(args: Args) -> list[Path]:
     agent = Agent(args, envs.obs_size, envs.low, envs.high, generators)
     capacity = min(args.buffer_size, args.total_timesteps)
     buffer = ReplayBuffer(capacity, envs.obs_size, len(envs.low), generators)
-    update, draw, figures = agent.update, agent.draw, {}
+    update, draw, figures, last, returns = agent.update, agent.draw, {}, np.nan, np.array(np.nan)
     tools = shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").exists()
     if args.compile != "off" and tools:
         torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
@@ -430,21 +433,18 @@ def train(args: Args) -> list[Path]:
                 os.fsync(file)
             actions = torch.tensor(np.array(envs.actions[s]))
             state = {"generator": generators[s].get_state(), "random_state": envs.random_state[s], "actions": actions}
-            states.append(state | {"learnt": {n: x.clone() for n, x in learnt(s).items()}})
+            size = step * buffer.rows[s, 0].nbytes
+            states.append(state | {"learnt": {n: x.clone() for n, x in learnt(s).items()}, "replay": size})
         runs.save(step, states)
 
     for s, (path, state) in enumerate(zip(runs.paths, runs.states)):
-        file, size = path / "checkpoint/replay.f32", runs.start * buffer.rows[s, 0].nbytes
-        if not file.exists() or file.stat().st_size < size:
-            fail(f"{file} is missing or damaged; start anew with --overwrite")
-        os.truncate(file, size)
-        rows = np.fromfile(file, np.float32).reshape(-1, sum(buffer.sizes))[-capacity:]
+        os.truncate(path / "checkpoint/replay.f32", state["replay"])
+        rows = np.fromfile(path / "checkpoint/replay.f32", "f4").reshape(-1, sum(buffer.sizes))[-capacity:]
         buffer.rows[s, np.arange(runs.start - len(rows), runs.start) % capacity] = torch.from_numpy(rows).to(device)
         torch._foreach_copy_(list(learnt(s).values()), list(state["learnt"].values()))
         generators[s].set_state(state["generator"])
         envs.reset(s, state["random_state"], state["actions"].numpy())
     print(*runs.paths, f"on {device}, from step {runs.start}", flush=True)
-    started, last, returns = time.monotonic(), np.nan, np.array(np.nan)
     obs = torch.tensor(envs.obs, dtype=torch.float32, device=device).unsqueeze(1)  # (S, 1, O)
     checkpoint(runs.start)
     for step in range(runs.start + 1, args.total_timesteps + 1):
@@ -475,7 +475,7 @@ def train(args: Args) -> list[Path]:
             for s, r in enumerate(returns):
                 runs.record(s, "eval", step, eval_return=r.mean(), eval_return_std=r.std(), eval_episodes=len(r))
         if end or step % 1000 == 0:
-            speed = (step - runs.start) / (time.monotonic() - started)
+            speed = step / (time.monotonic() - runs.began)
             print(f"step {step}  return {last:.0f}  evaluation {returns.mean():.0f}  {speed:.0f} steps/s", flush=True)
             for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), speed)}).items():
                 for writer, value in zip(runs.writers, x.cpu()):
