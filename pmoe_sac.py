@@ -39,7 +39,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 ALGO = Path(__file__).stem.replace("pmoe_sac", "sac")  # in the name of its runs; a fork's is its own
-FREE = ("seed", "num_seeds", "run_dir", "device", "compile", "checkpoint_every", "resume", "overwrite", "track")
+FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")
 CSV = {"episodes": "step,episodic_return,episodic_length\n", "eval": "step,return_mean,return_std,episodes\n"}
 warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4: the paper's tables need it
 
@@ -104,7 +104,7 @@ class Envs:
             self.envs = [gym.make(env_id, **kwargs) for _ in range(n if backend == "gymnasium" else 0)]
             self.pool = None if self.envs else import_module("envpool").make_gymnasium(env_id, num_envs=n)
         except Exception as error:  # noqa: BLE001  environments raise anything; the messages name what is near
-            fail(f"--env {env_id}: {error}")
+            fail(f"--env {env_id}, --env-backend {backend}: {error}")
         spaces = [getattr(self.pool or self.envs[0], f"{name}_space") for name in ("observation", "action")]
         if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in spaces) or not spaces[1].is_bounded():
             fail(f"--env {env_id} needs flat Box spaces, bounded for actions, but has {spaces[0]} and {spaces[1]}")
@@ -134,7 +134,7 @@ class Envs:
     def step(self, action: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, ...]:
         """Moves environments `ids`: (n, A) -> next_obs (n, O), reward, terminated and truncated (n,)"""
         each = (self.envs[i].step(a.copy()) for i, a in zip(ids, action))
-        results = self.pool.step(action.astype(float), ids) if self.pool else zip(*each)
+        results = self.pool.step(action, ids) if self.pool else zip(*each)
         self.obs[ids], reward, terminated, truncated = (np.array(x) for _, x in zip(range(4), results))
         self.returns[ids] += reward
         for i, a in zip(ids, action):
@@ -212,7 +212,7 @@ def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:
 
 def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """log N(u; mean, std^2), summed over the last axis"""
-    return (-0.5 * ((u - mean) / log_std.exp()).square() - log_std - 0.5 * np.log(2 * np.pi)).sum(-1)
+    return (-0.5 * ((u - mean) / log_std.exp()).square() - log_std - 0.9189385332046727).sum(-1)  # log sqrt(2 pi)
 
 
 def mixture_log_density(u: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
@@ -241,18 +241,18 @@ class Agent(nn.Module):
         alpha = torch.full((len(generators), 1, 1), 1.0 if args.alpha == "auto" else max(args.alpha, 1e-30)).log()
         self.log_alpha = nn.Parameter(alpha.to(generators[0].device), requires_grad=args.alpha == "auto")
         self.learning = [*self.actor.parameters(), *self.qf.parameters(), self.log_alpha]
-        self.adam = nn.ModuleList(nn.ParameterList([x * 0, x * 0, x.sum().double() * 0]) for x in self.learning)
+        self.adam = nn.ModuleList(nn.ParameterList([x * 0, x * 0, *x.new_ones(2).double()]) for x in self.learning)
 
     def minimize(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         """A step of Adam (arXiv 1412.6980) on tensors alone: torch.compile takes it into the graph of the update."""
         moments = [x for p in parameters for q, x in zip(self.learning, self.adam) if q is p]
         gradients = torch.autograd.grad(loss.sum(), parameters)
         with torch.no_grad():
-            for p, gradient, (m, v, step) in zip(parameters, gradients, moments):
-                step.add_(1)
+            for p, gradient, (m, v, beta1, beta2) in zip(parameters, gradients, moments):  # 0.9**step, 0.999**step
+                beta1.mul_(0.9), beta2.mul_(0.999)
                 m.lerp_(gradient, 1 - 0.9)
                 v.lerp_(gradient.square(), 1 - 0.999)
-                p.sub_(self.args.learning_rate * m / (1 - 0.9**step) / ((v / (1 - 0.999**step)).sqrt() + 1e-8))
+                p.sub_(self.args.learning_rate * m / (1 - beta1) / ((v / (1 - beta2)).sqrt() + 1e-8))
 
     def propose(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A reparameterised action of each primitive (S, B, K, A), its log-density (S, B, K), and log_w (S, B, K)"""
@@ -260,7 +260,7 @@ class Agent(nn.Module):
         u = mean + log_std.exp() * noise
         own = self.args.entropy == "primitive"
         log_prob = log_density(u, mean, log_std) if own else mixture_log_density(u, mean, log_std, log_w.detach())
-        log_det = 2 * (np.log(2) - u - F.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|, cannot underflow
+        log_det = 2 * (0.6931471805599453 - u - F.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|: log 2 - ...
         return self.actor.shift + self.actor.scale * u.tanh(), log_prob - log_det.sum(-1), log_w
 
     @torch.no_grad()
@@ -323,7 +323,7 @@ class Runs:
     def __init__(self, args: Args, device: torch.device):
         """The directories RUN_DIR/ENV/ALGO-kK[-TAG]/seedN, new or as at the last checkpoints, which are `states`. Ends
         the program, and changes nothing, where this cannot be. From then on, Ctrl-C and SIGTERM fill `stop`."""
-        named = (*FREE, "env_id", "k", "tag")  # in the path itself, or without a say in the results
+        named = (*FREE, "env_id", "k", "tag", "compile")  # in the path itself, or without a say but in the last digits
         changed = {n: x for n, x in vars(args).items() if n not in named and x != getattr(Args, n)}
         tag = args.tag or (hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6] if changed else "")
         name = f"{args.env_id.replace('/', '-')}/{ALGO}-k{args.k}{tag and '-'}{tag.replace('/', '-')}"
@@ -400,7 +400,7 @@ def train(args: Args) -> list[Path]:
     line on bad input (status 2), a number that is not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
     check(args)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-1, 2**30), libc.mallopt(-3, 2**30)  # keep freed memory: faulting it in again slows the update
+        libc.mallopt(-1, 2**30), libc.mallopt(-3, 2**25), libc.mallopt(-3, 2**30)  # keep freed memory: faults are slow
     device = torch.device("cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu")
     seeds = range(args.seed, args.seed + args.num_seeds)
     envs, eval_envs = (Envs(args.env_id, n * len(seeds), args.env_backend) for n in (1, args.eval_episodes))
@@ -421,7 +421,7 @@ def train(args: Args) -> list[Path]:
         shapes = ((torch.randn, (n, args.k, len(envs.low))), (torch.rand, (n, 1)))
         return tuple(torch.stack([f(shape, generator=g, device=device) for g in generators]) for f, shape in shapes)
 
-    def learnt(s: int) -> dict[str, Tensor]:  # by seed s; the first axis of all but Adam's step is S or, of twins, 2S
+    def learnt(s: int) -> dict[str, Tensor]:  # by seed s; the first axis of all but Adam's powers is S or, of twins, 2S
         return {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.state_dict().items()}
 
     def checkpoint(step: int) -> None:
@@ -453,7 +453,7 @@ def train(args: Args) -> list[Path]:
         if step > args.random_steps:
             action = draw(obs, *noise(1))[0].flatten(1).cpu().numpy()
         else:
-            action = envs.low + (envs.high - envs.low) * noise(len(envs.low))[1].flatten(1).cpu().numpy()
+            action = envs.low + (envs.high - envs.low) * noise(len(envs.low))[1].flatten(1).cpu().numpy()  # uniform
         if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
             figures = update(*buffer.sample(min(step - 1, capacity), args.batch_size), *noise(2 * args.batch_size))
         if save or step % 100 == 0 or not np.isfinite(action).all():
@@ -467,7 +467,7 @@ def train(args: Args) -> list[Path]:
             runs.record(s, "episodes", step, episodic_return=last, episodic_length=length)
             envs.reset(s)
         rows += [next_obs, reward[:, None], terminated[:, None], envs.obs]  # to the device in one transfer
-        sent = torch.from_numpy(np.concatenate(rows, 1, dtype=np.float32)).to(device)
+        sent = torch.from_numpy(np.concatenate(rows, 1, dtype=np.float32)).to(device, non_blocking=True)
         buffer.rows[:, (step - 1) % capacity] = sent[:, : -envs.obs_size]
         obs.copy_(sent[:, None, -envs.obs_size :])
         if end or step % args.eval_every == 0:
@@ -487,7 +487,7 @@ def train(args: Args) -> list[Path]:
             raise SystemExit(128 + runs.stop[0])
     for path, writer in zip(runs.paths, runs.writers):
         head, *_, values = (line.split(",") for line in (path / "eval.csv").read_text().split())
-        done = dict(zip(head, map(float, values))) | {"wall_time": time.monotonic() - runs.began}
+        done = dict(zip(head, map(float, values)), step=args.total_timesteps, wall_time=time.monotonic() - runs.began)
         (path / "done.json").write_text(json.dumps(done, indent=2))
         (path / "checkpoint/replay.f32").unlink()  # it served to go on
         writer.close()

@@ -5,7 +5,8 @@
 
 Every method trains in a process of its own, which compiles and warms up and then waits. In every repeat each of them
 runs alone for some seconds, one after the other, beside a measurement of the machine's matrix products: the machines
-are noisy, so look at the ratios, which are taken repeat by repeat. A step is one environment step of one seed and one
+are noisy, so look at the ratios, which are taken repeat by repeat. The shares of time are the host's; on a GPU most of
+the update shows where the next action waits for it. A step is one environment step of one seed and one
 gradient step of networks of 256-256. `bound` is the speed at which the update's matrix products alone would run.
 """
 
@@ -48,20 +49,21 @@ class Args:
     worker: str = ""  # what one of the processes runs
 
 
-PARTS = ("environment", "acting", "sampling", "update")
+PARTS = ("environment", "acting", "sampling", "update", "logging")
 
 
 def work(method: dict, args: Args) -> None:
     """Trains for ever; at every line that comes in goes on for `seconds`, and prints steps/s and shares of time."""
-    spent, state = dict.fromkeys(PARTS, 0.0), {"steps": 0, "until": 0.0, "began": 0.0}
+    spent, state = dict.fromkeys(PARTS, 0.0), {"steps": 0, "first": 0, "until": 0.0, "began": 0.0, "timing": False}
 
     def timed(part: str, function):
         def call(*arguments, **kwargs):
-            began = time.perf_counter()
+            if state["timing"]:  # within another part, as the eager update acts
+                return function(*arguments, **kwargs)
+            began, state["timing"] = time.perf_counter(), True
             result = function(*arguments, **kwargs)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
             spent[part] += time.perf_counter() - began
+            state["timing"] = False
             return result
 
         return call
@@ -70,11 +72,11 @@ def work(method: dict, args: Args) -> None:
         state["steps"] += 1
         if state["steps"] < 300 or time.perf_counter() < state["until"]:
             return
-        seconds, steps = time.perf_counter() - state["began"], state["steps"] - state.get("first", 0)
+        seconds, steps = time.perf_counter() - state["began"], state["steps"] - state["first"]
         shares = {part: x / seconds for part, x in spent.items()}
         print(json.dumps({"speed": steps / seconds} | shares), file=out, flush=True)
         if not sys.stdin.readline():  # the parent is gone
-            os._exit(0)
+            sys.exit()
         spent.update(dict.fromkeys(PARTS, 0.0))
         state.update(first=state["steps"], began=time.perf_counter(), until=time.perf_counter() + args.seconds)
 
@@ -88,6 +90,8 @@ def work(method: dict, args: Args) -> None:
             sac.Agent.update, sac.Agent.draw = timed("update", sac.Agent.update), timed("acting", sac.Agent.draw)
         sac.ReplayBuffer.sample = timed("sampling", sac.ReplayBuffer.sample)
         torch.randn, torch.rand = timed("sampling", torch.randn), timed("sampling", torch.rand)
+        sac.Runs.record = timed("logging", sac.Runs.record)
+        sac.SummaryWriter.add_scalar = timed("logging", sac.SummaryWriter.add_scalar)
         move = timed("environment", sac.Envs.step)
         sac.Envs.step = lambda *arguments: (step(), move(*arguments))[1]
         settings = {"env_id": args.env, "k": method["k"], "num_seeds": method["seeds"], "compile": method["compile"]}
@@ -160,13 +164,15 @@ def main(args: Args) -> None:
         for i, method in enumerate(methods):
             for process in method["processes"]:
                 print(file=process.stdin, flush=True)
-            reports = [json.loads(process.stdout.readline()) for process in method["processes"]]
+            reports = [json.loads(process.stdout.readline() or "null") for process in method["processes"]]
+            if None in reports:
+                sys.exit(f"{label(method)} failed: {' '.join(method['processes'][0].args)} says why")
             speed = sum(report["speed"] for report in reports) * method.get("seeds", 1)
             rows.append({"repeat": repeat, "method": i, "label": label(method), "steps_per_second": speed})
             rows[-1] |= {"matrix_products": peak} | {part: reports[0][part] for part in PARTS}
     for method in methods:
         for process in method["processes"]:
-            process.kill()
+            process.stdin.close()
     with open(args.out.with_suffix(".csv"), "w") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -186,7 +192,8 @@ def label(method: dict) -> str:
     seeds = (
         "2 processes of 1 thread" if method["copies"] == 2 else f"{method['seeds']} seed{'s'[: method['seeds'] > 1]}"
     )
-    return f"pmoe, K = {method['k']}, {seeds}{', eager' if method['compile'] == 'off' else ''}"
+    how = {"off": ", eager", "on": ", compiled", "graph": ""}[method["compile"]]
+    return f"pmoe, K = {method['k']}, {seeds}{how}"
 
 
 def report(methods: list[dict], rows: list[dict], args: Args) -> None:

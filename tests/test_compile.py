@@ -3,6 +3,7 @@
 import subprocess
 import time
 
+import numpy as np
 import pytest
 import torch
 from common import PMOE, SHORT, flags, same_run
@@ -14,7 +15,8 @@ from pmoe.pmoe_sac import Args, train
 
 
 def has_tools() -> bool:
-    return pmoe_sac.shutil.which("g++") and pmoe_sac.Path(pmoe_sac.sysconfig.get_path("include"), "Python.h").exists()
+    compiler = pmoe_sac.shutil.which(pmoe_sac.os.environ.get("CXX", "g++"))
+    return compiler and pmoe_sac.Path(pmoe_sac.sysconfig.get_path("include"), "Python.h").exists()
 
 
 compiles = pytest.mark.skipif(not has_tools(), reason="no C++ compiler, or no Python.h")
@@ -24,7 +26,7 @@ compiles = pytest.mark.skipif(not has_tools(), reason="no C++ compiler, or no Py
 def compiled():
     torch._dynamo.reset()
     torch._dynamo.config.trace_autograd_ops = True
-    return lambda f: torch.compile(f, fullgraph=True, dynamic=False)
+    return lambda f, **options: torch.compile(f, fullgraph=True, dynamic=False, options=options)
 
 
 @compiles
@@ -60,6 +62,24 @@ def test_compiled_is_as_written_in_float32(compiled):
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_as_a_cuda_graph_it_is_as_written(compiled):
+    generators = [[torch.Generator("cuda").manual_seed(seed) for seed in range(2)] for _ in range(2)]
+    bounds = np.float32([-2.0, 0.5]), np.float32([1.0, 1.5])
+    eager, agent = (pmoe_sac.Agent(Args(**SHORT | {"k": 3}), 4, *bounds, g) for g in generators)
+    update, draw = (compiled(f, **{"triton.cudagraphs": True}) for f in (agent.update, agent.draw))
+    obs, before = batch(seeds=2, size=1)[0].cuda(), None
+    for i in range(200):
+        data = [x.cuda() for x in (*batch(seeds=2, seed=i), *noise(eager, 64, i))]
+        eager.update(*data), update(*data)
+        action = draw(obs, *(x.cuda() for x in noise(eager, 1)))[0].clone()
+        before = action if before is None else before
+    assert ((action - before).abs() > 0.01).any(-1).all()  # what acts is what was learnt
+    torch.testing.assert_close(action, agent.draw(obs, *(x.cuda() for x in noise(eager, 1)))[0])
+    for (name, x), y in zip(eager.state_dict().items(), agent.state_dict().values(), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-2, atol=1e-2, msg=name)
+
+
 @compiles
 @pytest.mark.slow
 def test_a_compiled_run_killed_and_resumed_is_as_never_stopped(tmp_path):
@@ -91,3 +111,14 @@ def test_without_a_compiler_a_run_goes_on_uncompiled(tmp_path, monkeypatch):
     fields = SHORT | {"compile": "on", "total_timesteps": 120}
     (path,) = train(Args(env_id="Pendulum-v1", run_dir=str(tmp_path), **fields))
     assert (path / "done.json").exists()
+
+
+@compiles
+@pytest.mark.parametrize("how", ["graph", "on", "off"])
+def test_a_run_compiles_its_update_and_its_actions_whole(tmp_path, monkeypatch, how):
+    calls = {}
+    monkeypatch.setattr(torch, "compile", lambda f, **options: calls.setdefault(f.__name__, options) and f)
+    train(Args(env_id="Pendulum-v1", run_dir=str(tmp_path), **SHORT | {"compile": how, "total_timesteps": 120}))
+    graph = how == "graph" and torch.cuda.is_available()
+    options = {"fullgraph": True, "dynamic": False, "options": {"triton.cudagraphs": graph}}
+    assert calls == ({} if how == "off" else {"update": options, "draw": options})

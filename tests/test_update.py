@@ -230,8 +230,9 @@ def test_adam_is_that_of_torch():
     for group, copy, adam in zip(groups, copies, adams):
         for p, x in zip(group, copy):
             torch.testing.assert_close(p.detach(), x, rtol=1e-5, atol=1e-6)
-            m, v, step = (y.detach() for y in moments[id(p)])
-            assert step == adam.state[x]["step"]
+            m, v, *powers = (y.detach() for y in moments[id(p)])
+            powers_of_torch = [beta ** adam.state[x]["step"].double() for beta in (0.9, 0.999)]
+            torch.testing.assert_close(powers, powers_of_torch)
             torch.testing.assert_close(m, adam.state[x]["exp_avg"], rtol=1e-4, atol=1e-9)
             torch.testing.assert_close(v, adam.state[x]["exp_avg_sq"], rtol=1e-4, atol=1e-18)
 
