@@ -260,7 +260,7 @@ class Agent(nn.Module):
         u = mean + log_std.exp() * noise
         own = self.args.entropy == "primitive"
         log_prob = log_density(u, mean, log_std) if own else mixture_log_density(u, mean, log_std, log_w.detach())
-        log_det = 2 * (0.6931471805599453 - u - F.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|: log 2 - ...
+        log_det = 2 * (0.6931471805599453 - u - F.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|, stable
         return self.actor.shift + self.actor.scale * u.tanh(), log_prob - log_det.sum(-1), log_w
 
     @torch.no_grad()

@@ -20,6 +20,8 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import gymnasium as gym
@@ -107,14 +109,13 @@ def work(method: dict, args: Args) -> None:
         model.learn(10**9, callback=lambda *_: step() or True)
 
 
-def flops(k: int, seeds: int, args: Args) -> int:
-    """Floating-point operations of the matrix products of one update."""
+def flops(k: int, args: Args) -> int:
+    """Floating-point operations of the matrix products of one seed's update"""
     env = gym.make(args.env)
     obs_size, size = env.observation_space.shape[0], env.action_space.shape[0]
-    generators = [torch.Generator() for _ in range(seeds)]
-    agent = pmoe_sac.Agent(pmoe_sac.Args(k=k), obs_size, *np.float32([[-1] * size, [1] * size]), generators)
-    batch = [torch.zeros(seeds, args.batch_size, n) for n in (obs_size, size, obs_size, 1, 1)]
-    noise = torch.zeros(seeds, 2 * args.batch_size, k, size), torch.zeros(seeds, 2 * args.batch_size, 1)
+    agent = pmoe_sac.Agent(pmoe_sac.Args(k=k), obs_size, *np.float32([[-1] * size, [1] * size]), [torch.Generator()])
+    batch = [torch.zeros(1, args.batch_size, n) for n in (obs_size, size, obs_size, 1, 1)]
+    noise = torch.zeros(1, 2 * args.batch_size, k, size), torch.zeros(1, 2 * args.batch_size, 1)
     with FlopCounterMode(display=False) as counter:
         agent.update(*batch, *noise)
     return counter.get_total_flops()
@@ -181,8 +182,6 @@ def main(args: Args) -> None:
 
 
 def has(name: str) -> bool:
-    from importlib.util import find_spec
-
     return find_spec({"sb3": "stable_baselines3", "sbx": "sbx"}[name]) is not None
 
 
@@ -205,7 +204,7 @@ def report(methods: list[dict], rows: list[dict], args: Args) -> None:
         cells += [interval(speeds[i] / speeds[j]) for j, peer in enumerate(methods) if peer["name"] != "pmoe"]
         mine = [row for row in rows if row["method"] == i]
         if method["name"] == "pmoe":
-            bound = np.mean([row["matrix_products"] for row in mine]) / flops(method["k"], 1, args)
+            bound = np.mean([row["matrix_products"] for row in mine]) / flops(method["k"], args)
             cells.append(f"{speeds[i].mean() / bound:.0%}")
             parts = [np.mean([row[part] for row in mine]) for part in PARTS]
             cells += [f"{x:.0%}" for x in (*parts, 1 - sum(parts))]
@@ -229,8 +228,6 @@ def report(methods: list[dict], rows: list[dict], args: Args) -> None:
 
 
 def version(name: str) -> str:
-    from importlib import metadata
-
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -74,3 +74,11 @@ def same_run(path: Path, other: Path) -> None:
         assert torch.equal(x, twin["learnt"][key]), key
     assert torch.equal(state["generator"], twin["generator"]) and torch.equal(state["actions"], twin["actions"])
     assert state["random_state"] == twin["random_state"]
+
+
+def same_runs(run_dir: Path, other: Path, seeds: int) -> None:
+    """`same_run` of each of the seeds, which are all that there is below two --run-dirs."""
+    paths = [sorted(x.glob("*/*/*")) for x in (run_dir, other)]
+    assert len(paths[0]) == seeds
+    for path, twin in zip(*paths, strict=True):
+        same_run(path, twin)

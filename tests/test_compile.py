@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from common import PMOE, SHORT, flags, same_run
+from common import PMOE, SHORT, flags, same_runs
 from test_policy import make_agent, noise
 from test_update import batch
 
@@ -95,10 +95,7 @@ def test_a_compiled_run_killed_and_resumed_is_as_never_stopped(tmp_path):
         process.wait()
     assert last_step(tmp_path / "killed") < 700
     subprocess.run([*command, "--resume"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    paths = [sorted((tmp_path / name).glob("*/*/*")) for name in ("straight", "killed")]
-    assert len(paths[0]) == 2
-    for a, b in zip(*paths, strict=True):
-        same_run(a, b)
+    same_runs(tmp_path / "straight", tmp_path / "killed", seeds=2)
 
 
 def last_step(run_dir):

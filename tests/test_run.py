@@ -14,7 +14,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from common import PMOE, SHORT, checkpoint, flags, same_run
+from common import PMOE, SHORT, checkpoint, flags, same_run, same_runs
 
 from pmoe import pmoe_sac
 from pmoe.pmoe_sac import Args, Envs, ReplayBuffer, train
@@ -219,10 +219,7 @@ def test_killed_at_any_moment_and_resumed_is_as_never_stopped(tmp_path, env_id):
     assert kills >= 2
     if not list((tmp_path / "killed").glob("*/*/*/done.json")):
         subprocess.run([*command, "--resume"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
-    paths = [sorted((tmp_path / name).glob("*/*/*")) for name in ("straight", "killed")]
-    assert len(paths[0]) == 2
-    for a, b in zip(*paths, strict=True):
-        same_run(a, b)
+    same_runs(tmp_path / "straight", tmp_path / "killed", seeds=2)
 
 
 def last_written(run_dir):
