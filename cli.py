@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-ALGORITHMS = {"sac": "pmoe_sac"}
+ALGORITHMS = {"sac": "pmoe_sac", "ppo": "pmoe_ppo"}
 
 app = typer.Typer(
     help="Mixture-of-experts policies for deep reinforcement learning: train, evaluate, compare.",

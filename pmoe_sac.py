@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import sysconfig
 import time
@@ -77,9 +76,9 @@ class Args:
     detach_router: bool = True  # keep the frequency loss out of the trunk
 
 
-def fail(message: str, status: int = 2) -> NoReturn:  # one line for the user; status 1: it went wrong on the way
+def fail(message: str, status: int = 2) -> NoReturn:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(status)
+    raise SystemExit(status)  # 2: bad input, 1: it went wrong on the way
 
 
 def check(args: Args) -> None:
@@ -215,7 +214,7 @@ def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     return (-0.5 * ((u - mean) / log_std.exp()).square() - log_std - 0.9189385332046727).sum(-1)  # log sqrt(2 pi)
 
 
-def mixture_log_density(u: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
+def mixture_log_density(u, mean, log_std, log_w) -> Tensor:
     """log sum_k w_k N_k(u) (eq. 4, before tanh) of J points a state: u (S, B, J, A) -> (S, B, J)"""
     log_prob = log_density(u.unsqueeze(3), mean.unsqueeze(2), log_std.unsqueeze(2))  # (S, B, J, K)
     return torch.logsumexp(log_w.unsqueeze(2) + log_prob, -1)
@@ -341,7 +340,7 @@ class Runs:
         for path, state in zip(self.paths, self.states):
             if sum(file.stat().st_size for file in path.glob("checkpoint/replay.f32")) < state.get("replay", 0):
                 fail(f"{path}/checkpoint/replay.f32 is missing or damaged; start anew with --overwrite")
-        commit = subprocess.getoutput(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null")
+        commit = os.popen(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null").read().strip()
         about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
         about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
         for s, path in enumerate(self.paths):
@@ -378,8 +377,7 @@ class Runs:
             torch.save(state, whole := io.BytesIO())  # which has no words for a full disk
             with open(new.with_name("new.tmp"), "wb") as file:
                 file.write(whole.getbuffer())
-                file.flush()
-                os.fsync(file)
+                file.flush(), os.fsync(file)
             os.replace(file.name, new)
         for old in {old for new in files for old in new.parent.glob("*.pt")} - set(files):
             old.unlink()
@@ -466,8 +464,8 @@ def train(args: Args) -> list[Path]:
             last, length = envs.returns[s], len(envs.actions[s])
             runs.record(s, "episodes", step, episodic_return=last, episodic_length=length)
             envs.reset(s)
-        rows += [next_obs, reward[:, None], terminated[:, None], envs.obs]  # to the device in one transfer
-        sent = torch.from_numpy(np.concatenate(rows, 1, dtype=np.float32)).to(device, non_blocking=True)
+        rows += [next_obs, reward, terminated, envs.obs]  # to the device in one transfer
+        sent = torch.from_numpy(np.column_stack(rows).astype(np.float32)).to(device, non_blocking=True)
         buffer.rows[:, (step - 1) % capacity] = sent[:, : -envs.obs_size]
         obs.copy_(sent[:, None, -envs.obs_size :])
         if end or step % args.eval_every == 0:
