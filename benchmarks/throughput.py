@@ -1,13 +1,15 @@
-"""Environment steps a second of PMOE-SAC beside other people's SAC: same task, same settings, in alternation.
+"""Environment steps a second of PMOE-SAC or PMOE-PPO beside other people's: same task, same settings, in alternation.
 
     pip install -e ".[bench]"
     python benchmarks/throughput.py --env Hopper-v4 --repeats 5
+    python benchmarks/throughput.py --algo ppo --env HalfCheetah-v4 --repeats 5
 
 Every method trains in a process of its own, which compiles and warms up and then waits. In every repeat each of them
 runs alone for some seconds, one after the other, beside a measurement of the machine's matrix products: the machines
 are noisy, so look at the ratios, which are taken repeat by repeat. The shares of time are the host's; on a GPU most of
-the update shows where the next action waits for it. A step is one environment step of one seed and one
-gradient step of networks of 256-256. `bound` is the speed at which the update's matrix products alone would run.
+the update shows where the next action waits for it. A step of SAC is one environment step of one seed and one gradient
+step of networks of 256-256; of PPO one environment step and its share of 20 passes over every 2,000 of them, networks
+of 64-64, observations and rewards normalised. `bound` is the speed at which SAC's matrix products alone would run.
 """
 
 import csv
@@ -20,9 +22,10 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import gymnasium as gym
 import numpy as np
@@ -32,13 +35,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from pmoe import pmoe_sac
+from pmoe import pmoe_ppo, pmoe_sac
 
 
 @dataclass
 class Args:
+    algo: Literal["sac", "ppo"] = "sac"
     env: str = "Hopper-v4"  # Gymnasium environment
-    batch_size: int = 256  # transitions of an update
+    batch_size: int | None = None  # transitions of an update; default: SAC 256, PPO 64
     ks: tuple[int, ...] = (1, 4, 16)  # numbers of primitives
     seeds: tuple[int, ...] = (1, 2, 8)  # seeds side by side
     compile: tuple[str, ...] = ("off", "graph")  # pmoe's --compile; on a GPU: off on graph
@@ -71,8 +75,9 @@ def work(method: dict, args: Args) -> None:
         return call
 
     def step() -> None:
-        state["steps"] += 1
-        if state["steps"] < 300 or time.perf_counter() < state["until"]:
+        state["steps"] += 1  # PPO: of whole rollouts, each with what is learnt from it
+        begins = args.algo == "sac" or state["steps"] % 2000 == 1
+        if state["steps"] < 300 or not begins or time.perf_counter() < state["until"]:
             return
         seconds, steps = time.perf_counter() - state["began"], state["steps"] - state["first"]
         shares = {part: x / seconds for part, x in spent.items()}
@@ -85,28 +90,42 @@ def work(method: dict, args: Args) -> None:
     warnings.filterwarnings("ignore")
     out, sys.stdout = sys.stdout, sys.stderr  # what the methods print is not for the parent
     if method["name"] == "pmoe":
-        compiler, sac = torch.compile, pmoe_sac
+        compiler, module = torch.compile, {"sac": pmoe_sac, "ppo": pmoe_ppo}[args.algo]
         part = {"update": "update", "draw": "acting"}
         torch.compile = lambda function, **options: timed(part[function.__name__], compiler(function, **options))
         if method["compile"] == "off":
-            sac.Agent.update, sac.Agent.draw = timed("update", sac.Agent.update), timed("acting", sac.Agent.draw)
-        sac.ReplayBuffer.sample = timed("sampling", sac.ReplayBuffer.sample)
+            for name, of in part.items():
+                setattr(module.Agent, name, timed(of, getattr(module.Agent, name)))
+        if args.algo == "sac":
+            module.ReplayBuffer.sample = timed("sampling", module.ReplayBuffer.sample)
         torch.randn, torch.rand = timed("sampling", torch.randn), timed("sampling", torch.rand)
-        sac.Runs.record = timed("logging", sac.Runs.record)
-        sac.SummaryWriter.add_scalar = timed("logging", sac.SummaryWriter.add_scalar)
-        move = timed("environment", sac.Envs.step)
-        sac.Envs.step = lambda *arguments: (step(), move(*arguments))[1]
+        module.Runs.record = timed("logging", module.Runs.record)
+        module.SummaryWriter.add_scalar = timed("logging", module.SummaryWriter.add_scalar)
+        move = timed("environment", module.Envs.step)
+        module.Envs.step = lambda *arguments: (step(), move(*arguments))[1]
         settings = {"env_id": args.env, "k": method["k"], "num_seeds": method["seeds"], "compile": method["compile"]}
-        settings |= {"batch_size": args.batch_size, "env_backend": args.env_backend, "eval_episodes": 1}
-        settings |= {"learning_starts": 200, "random_steps": 200, "eval_every": 10**9, "checkpoint_every": 10**9}
+        settings |= {"env_backend": args.env_backend, "eval_every": 10**9, "checkpoint_every": 10**9}
+        own = {"batch_size": batch_size(args), "learning_starts": 200, "random_steps": 200, "buffer_size": 10**5}
+        own = own if args.algo == "sac" else {"minibatch_size": batch_size(args), "total_timesteps": 10**9}
         with tempfile.TemporaryDirectory() as run_dir:
-            sac.train(sac.Args(**settings, run_dir=run_dir, buffer_size=10**5))
+            module.train(module.Args(**settings, **own, eval_episodes=1, run_dir=run_dir))
     else:
-        module = {"sb3": "stable_baselines3", "sbx": "sbx"}[method["name"]]
-        settings = {"batch_size": args.batch_size, "learning_starts": 200, "learning_rate": 1e-3, "ent_coef": 0.2}
-        settings |= {"policy_kwargs": {"net_arch": [256, 256]}, "buffer_size": 10**5, "seed": 1}
-        model = __import__(module).SAC("MlpPolicy", gym.make(args.env), **settings)
+        module = import_module({"sb3": "stable_baselines3", "sbx": "sbx"}[method["name"]])
+        settings = {"batch_size": batch_size(args), "seed": 1}
+        if args.algo == "sac":
+            settings |= {"learning_starts": 200, "learning_rate": 1e-3, "ent_coef": 0.2, "buffer_size": 10**5}
+            settings |= {"policy_kwargs": {"net_arch": [256, 256]}}
+            model = module.SAC("MlpPolicy", gym.make(args.env), **settings)
+        else:
+            vector = import_module("stable_baselines3.common.vec_env")  # SBX builds on it
+            env = vector.VecNormalize(vector.DummyVecEnv([lambda: gym.make(args.env)]))
+            settings |= {"n_steps": 2000, "n_epochs": 20, "policy_kwargs": {"net_arch": [64, 64]}}
+            model = module.PPO("MlpPolicy", env, **settings)
         model.learn(10**9, callback=lambda *_: step() or True)
+
+
+def batch_size(args: Args) -> int:
+    return args.batch_size or {"sac": 256, "ppo": 64}[args.algo]
 
 
 def flops(k: int, args: Args) -> int:
@@ -114,8 +133,8 @@ def flops(k: int, args: Args) -> int:
     env = gym.make(args.env)
     obs_size, size = env.observation_space.shape[0], env.action_space.shape[0]
     agent = pmoe_sac.Agent(pmoe_sac.Args(k=k), obs_size, *np.float32([[-1] * size, [1] * size]), [torch.Generator()])
-    batch = [torch.zeros(1, args.batch_size, n) for n in (obs_size, size, obs_size, 1, 1)]
-    noise = torch.zeros(1, 2 * args.batch_size, k, size), torch.zeros(1, 2 * args.batch_size, 1)
+    batch = [torch.zeros(1, batch_size(args), n) for n in (obs_size, size, obs_size, 1, 1)]
+    noise = torch.zeros(1, 2 * batch_size(args), k, size), torch.zeros(1, 2 * batch_size(args), 1)
     with FlopCounterMode(display=False) as counter:
         agent.update(*batch, *noise)
     return counter.get_total_flops()
@@ -153,7 +172,16 @@ def main(args: Args) -> None:
         environ = os.environ | {"OMP_NUM_THREADS": str(method["threads"])}
         if method["threads"] == 1:
             environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        flags = ["--env", args.env, "--batch-size", str(args.batch_size), "--seconds", str(args.seconds)]
+        flags = [
+            "--algo",
+            args.algo,
+            "--env",
+            args.env,
+            "--batch-size",
+            str(batch_size(args)),
+            "--seconds",
+            str(args.seconds),
+        ]
         command = [sys.executable, __file__, *flags, "--env-backend", args.env_backend, "--worker", json.dumps(method)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         method["processes"] = [subprocess.Popen(command, env=environ, **pipes) for _ in range(method["copies"])]
@@ -197,25 +225,28 @@ def label(method: dict) -> str:
 
 def report(methods: list[dict], rows: list[dict], args: Args) -> None:
     speeds = np.array([[row["steps_per_second"] for row in rows if row["method"] == i] for i in range(len(methods))])
-    head = ["method", "steps/s", *(f"x {label(m)}" for m in methods if m["name"] != "pmoe"), "of the bound"]
+    head = ["method", "steps/s", *(f"x {label(m)}" for m in methods if m["name"] != "pmoe")]
+    head += [*["of the bound"] * (args.algo == "sac"), *PARTS, "the rest"]
     lines = []
     for i, method in enumerate(methods):
         cells = [label(method), interval(speeds[i])]
         cells += [interval(speeds[i] / speeds[j]) for j, peer in enumerate(methods) if peer["name"] != "pmoe"]
         mine = [row for row in rows if row["method"] == i]
         if method["name"] == "pmoe":
-            bound = np.mean([row["matrix_products"] for row in mine]) / flops(method["k"], args)
-            cells.append(f"{speeds[i].mean() / bound:.0%}")
+            if args.algo == "sac":
+                bound = np.mean([row["matrix_products"] for row in mine]) / flops(method["k"], args)
+                cells.append(f"{speeds[i].mean() / bound:.0%}")
             parts = [np.mean([row[part] for row in mine]) for part in PARTS]
             cells += [f"{x:.0%}" for x in (*parts, 1 - sum(parts))]
         else:
-            cells += [""] * (len(PARTS) + 2)
+            cells += [""] * (len(head) - len(cells))
         lines.append(cells)
-    head += [*PARTS, "the rest"]
     names = ("torch", "gymnasium", "mujoco", "stable_baselines3", "sbx-rl")
     versions = ", ".join(f"{name} {version(name)}" for name in names if version(name))
     peak = np.mean([row["matrix_products"] for row in rows]) / 1e9
-    title = f"{args.env}, batch {args.batch_size}, {processor()}, {torch.get_num_threads()} threads, "
+    title = (
+        f"{args.algo.upper()}, {args.env}, batch {batch_size(args)}, {processor()}, {torch.get_num_threads()} threads, "
+    )
     title += f"{peak:.0f} GFLOP/s in matrix products, {versions}; {args.repeats} alternations of {args.seconds:g} s, "
     title += "mean and 95 % interval"
     table = Table(*head, title=title)
