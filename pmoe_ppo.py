@@ -71,9 +71,7 @@ class Args:
     ent_coef: float = 0.0  # weight of the joint entropy of primitive and action; the paper prints 0.2, no code has it
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to it
-    target_kl: float | None = (
-        None  # a seed whose approximate KL divergence exceeds 1.5 times it awaits the next rollout
-    )
+    target_kl: float | None = None  # beyond 1.5 times this approximate KL a seed waits for the next rollout
     surrogate: Literal["mixture", "primitive"] = "mixture"  # whose ratio: pi's, or that of the primitive that acted
     detach_router: bool = True  # keep the router's losses out of the trunk
 
@@ -85,7 +83,7 @@ def fail(message: str, status: int = 2) -> NoReturn:  # Copied from pmoe_sac.fai
 
 def check(args: Args) -> None:  # Copied from pmoe_sac.check
     for name, value in asdict(args).items():
-        low = 0 if type(value) is float or name in ("seed", "random_steps") else 1
+        low = 0 if type(value) is float or name in ("seed", "random_steps", "baseline_samples") else 1
         high = 1 if name in ("gamma", "gae_lambda", "tau", "learning_rate") else 10**12
         if type(value) in (int, float) and not low <= value <= high:  # NaN too
             fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
@@ -203,15 +201,15 @@ class Actor(nn.Module):
         return mean.take_along_dim(chosen.unsqueeze(-1), 2).squeeze(2).cpu()
 
 
-def critic(fan_in: int, generators: list[Generator]) -> nn.Sequential:
-    """V or Q of S seeds: (S, B, fan_in) -> (S, B, 1)"""
-    fc1, fc2, fc3 = (Linear(*x, generators) for x in ((fan_in, 64, 2**0.5), (64, 64, 2**0.5), (64, 1, 1.0)))
+def mlp(fan_in: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:
+    """A network for each generator, as V and Q are: (S, B, fan_in) -> (S, B, fan_out)"""
+    fc1, fc2, fc3 = (Linear(*x, generators) for x in ((fan_in, 64, 2**0.5), (64, 64, 2**0.5), (64, fan_out, gain)))
     return nn.Sequential(fc1, nn.Tanh(), fc2, nn.Tanh(), fc3)
 
 
 def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:  # Copied from pmoe_sac.draw_primitive
-    """k ~ w by the inverse of its distribution function: (S, B, K), (S, B, 1) -> (S, B, 1)"""
-    return (log_w.exp().cumsum(-1) < uniform).sum(-1, keepdim=True).clamp(max=log_w.shape[-1] - 1)
+    """J draws k ~ w a state, by the inverse of its distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
+    return (log_w.exp().cumsum(-1).unsqueeze(2) < uniform.unsqueeze(-1)).sum(-1).clamp(max=log_w.shape[-1] - 1)
 
 
 def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied from pmoe_sac.log_density
@@ -225,11 +223,11 @@ def frequency_loss(log_w: Tensor, best: Tensor) -> Tensor:  # Copied from pmoe_s
 
 
 def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:
-    """-min(r A, clip(r, 1 - c, 1 + c) A) (arXiv 1707.06347, eq. 7), r = pi / pi_old of the mixture or as in eq. 10"""
+    """-min(r A, clip(r, 1 - c, 1 + c) A) with the ratio r = pi(a|s) / pi_old(a|s) (arXiv 1707.06347, eq. 7)"""
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantage)
 
 
-def gae(reward, value, next_value, terminated, done, gamma: float, gae_lambda: float) -> Tensor:
+def gae(reward, value, next_value, terminated, done, gamma, gae_lambda) -> Tensor:
     """Generalised advantages (arXiv 1506.02438, eq. 16), all (S, T, E). next_value is of the true next observation: a
     time limit bootstraps from it, termination does not; both are `done`, which cuts the chain."""
     advantage = reward + gamma * (1 - terminated) * next_value - value
@@ -243,8 +241,9 @@ class Agent(nn.Module):
     def __init__(self, args: Args, obs_size: int, action_size: int, generators: list[Generator]):
         """Networks and update of S seeds, independent: a loss is summed over them, gradients are clipped one by one."""
         super().__init__()
-        self.args, self.actor = args, Actor(obs_size, args.k, action_size, generators, args.detach_router)
-        self.vf, self.qf = (critic(n, generators) for n in (obs_size, obs_size + action_size))
+        self.args, self.draws = args, args.k  # random vectors that the policy takes for a state
+        self.actor = Actor(obs_size, args.k, action_size, generators, args.detach_router)
+        self.vf, self.qf = (mlp(n, 1, 1.0, generators) for n in (obs_size, obs_size + action_size))
         self.returns, self.sizes = Statistics(1, generators), (obs_size, action_size, 1, 1)  # of discounted returns
         self.register_buffer("discounted", torch.zeros(len(generators), args.num_envs, 1, device=generators[0].device))
         self.register_buffer("rate", self.discounted[:, :1] + args.learning_rate)  # of each seed
@@ -265,7 +264,7 @@ class Agent(nn.Module):
                 p.sub_(self.rate * m / (1 - beta1) / ((v / (1 - beta2)).sqrt() + 1e-5))
 
     def log_prob(self, action: Tensor, chosen: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
-        """log pi(a|s) or, with --surrogate primitive, log N_k(a|s) of what the actor says of s, (S, B, 1)"""
+        """log pi(a|s) or, with --surrogate primitive, log N_k(a|s) (eq. 10) of what the actor says of s, (S, B, 1)"""
         own = log_density(action.unsqueeze(2), mean, log_std)  # (S, B, K)
         mixture = self.args.surrogate == "mixture"
         return torch.logsumexp(log_w + own, -1, keepdim=True) if mixture else own.gather(-1, chosen.long())
@@ -276,7 +275,7 @@ class Agent(nn.Module):
         self.actor.statistics.update(obs)
         obs = self.actor.statistics.normalize(obs)
         mean, log_std, log_w = self.actor(obs)
-        chosen = draw_primitive(log_w, uniform)
+        chosen = draw_primitive(log_w, uniform[..., :1])
         action = (mean + log_std.exp() * noise).take_along_dim(chosen.unsqueeze(-1), 2).squeeze(2)
         return torch.cat([obs, action, chosen, self.log_prob(action, chosen, mean, log_std, log_w)], -1)
 
@@ -428,19 +427,18 @@ def train(args: Args) -> list[Path]:
         update, draw = (torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in (update, draw))
     envs.start(np.concatenate([np.random.SeedSequence([s, runs.start, 1]).generate_state(n) // 2 for s in seeds]))
 
-    def noise(n: int) -> tuple[Tensor, Tensor]:  # normal (S, n, K, A) and uniform (S, n, 1)
-        shapes = ((torch.randn, (n, args.k, len(envs.low))), (torch.rand, (n, 1)))
+    def noise(n: int) -> tuple[Tensor, Tensor]:  # normal (S, n, J, A) and uniform (S, n, J)
+        shapes = ((torch.randn, (n, agent.draws, len(envs.low))), (torch.rand, (n, agent.draws)))
         return tuple(torch.stack([f(shape, generator=g, device=device) for g in generators]) for f, shape in shapes)
 
     def state(s: int) -> dict:  # all that an exact resume of seed s needs
-        actions = [torch.tensor(np.array(x)) for x in envs.actions[s * n : s * n + n]]
-        learnt = {name: x[s : s + 1].clone() for name, x in agent.state_dict().items()}
         random = {"generator": generators[s].get_state(), "random_state": envs.random_state[s * n : s * n + n]}
-        return random | {"actions": actions, "learnt": learnt}
+        random |= {"actions": [torch.tensor(np.array(x)) for x in envs.actions[s * n : s * n + n]]}
+        return random | {"learnt": {name: x.chunk(len(seeds))[s].clone() for name, x in agent.state_dict().items()}}
 
     for s, saved in enumerate(runs.states):
         for name, x in agent.state_dict().items():
-            x[s : s + 1] = saved["learnt"][name]
+            x.chunk(len(seeds))[s].copy_(saved["learnt"][name])
         generators[s].set_state(saved["generator"])
         for i, random_state, actions in zip(range(s * n, s * n + n), saved["random_state"], saved["actions"]):
             envs.reset(i, random_state, actions.numpy())
@@ -452,7 +450,7 @@ def train(args: Args) -> list[Path]:
         for normal, uniform in zip(*(x.unflatten(1, (length, n)).unbind(1) for x in noise(length * n))):
             step += n
             drawn = draw(sent[..., -envs.obs_size :].contiguous(), normal, uniform)
-            action = drawn[..., envs.obs_size : -2].flatten(0, 1).cpu().numpy().clip(envs.low, envs.high)
+            action = drawn.flatten(0, 1)[:, envs.obs_size :][:, : len(envs.low)].cpu().numpy().clip(envs.low, envs.high)
             next_obs, reward, terminated, truncated = envs.step(action, np.arange(envs.n, dtype=np.int32))
             done = terminated | truncated
             for i in np.flatnonzero(done):
@@ -465,7 +463,7 @@ def train(args: Args) -> list[Path]:
         rows, explained = agent.rollout(torch.stack(seen, 1))
         agent.rate.fill_(args.learning_rate * (1 - before / args.total_timesteps if args.anneal_lr else 1))
         order = [torch.rand(args.update_epochs, n * length, generator=g, device=device).argsort() for g in generators]
-        for index in torch.stack(order).flatten(1).unfold(1, batch, batch).unbind(1):
+        for index in torch.stack(order).flatten(1).split(batch, 1)[: args.update_epochs * n * length // batch]:
             figures = update(torch.stack([x[i] for x, i in zip(rows, index)]), noise(batch)[0])
         end = step == args.total_timesteps
         for name, x in (figures | agent.state_dict()).items():

@@ -3,12 +3,11 @@
 The policy is pi(a|s) = sum_k w_k(s) N_k(a|s) (eq. 4). Drawing k from w cannot be differentiated, so router and
 primitives learn apart. Each primitive proposes an action; the critic names the best, j = argmax_k Q(s, a_k) (eq. 6).
 The frequency loss pulls w towards the one-hot of j: w_k becomes how often primitive k is best (eq. 7). Backprop-max
-trains the primitive that won (eq. 9), backprop-all trains all (eq. 8). With K = 1 the file is SAC (arXiv 1812.05905).
+trains the primitive that won (eq. 9), backprop-all trains all (eq. 8). K = 1 is SAC (arXiv 1812.05905).
 
 Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement Learning", arXiv 2104.09122, sections 3.2
-to 3.5, table 1a. Departures: targets draw a' from the mixture (algorithm 1; not the max of eq. 11), without the target
-policies that no released code has; the router reads the trunk detached; a tanh keeps log sigma in [-5, 2] (released:
-clamped to [-20, 2]). Not printed, from older code: random_steps, learning_starts, evaluation by the likeliest mean.
+to 3.5, table 1a. Departures: targets draw a' from the mixture (algorithm 1, not eq. 11); no target policies; the router
+reads the trunk detached; log sigma in [-5, 2]. Not printed: random_steps, learning_starts, evaluation by the mean.
 
     python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5; --k 1 is SAC; --resume goes on
 """
@@ -83,7 +82,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 def check(args: Args) -> None:
     for name, value in asdict(args).items():
-        low = 0 if type(value) is float or name in ("seed", "random_steps") else 1
+        low = 0 if type(value) is float or name in ("seed", "random_steps", "baseline_samples") else 1
         high = 1 if name in ("gamma", "gae_lambda", "tau", "learning_rate") else 10**12
         if type(value) in (int, float) and not low <= value <= high:  # NaN too
             fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
@@ -176,9 +175,9 @@ class Actor(nn.Module):
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """obs (S, B, O) -> mean (S, B, K, A), log_std (S, B, K, A), log_w (S, B, K)"""
-        x = F.relu(self.fc2(F.relu(self.fc1(obs))))
+        x = self.fc2(self.fc1(obs).relu()).relu()
         mean, log_std = self.mean_log_std(x).unflatten(-1, (2, self.k, -1)).unbind(2)
-        log_w = F.log_softmax(self.router(x.detach() if self.detach_router else x), -1)
+        log_w = self.router(x.detach() if self.detach_router else x).log_softmax(-1)
         return mean, -5 + 3.5 * (torch.tanh(log_std) + 1), log_w  # log_std in [-5, 2]
 
     @torch.no_grad()
@@ -199,14 +198,14 @@ class Critic(nn.Module):
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, O), K actions a state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
         x = torch.cat([obs.unsqueeze(2).expand(*action.shape[:3], -1), action], -1).flatten(1, 2)  # (S, B*K, O+A)
-        x = F.relu(self.fc2(F.relu(self.fc1(x.repeat_interleave(2, 0)))))  # (2S, B*K, 256)
+        x = self.fc2(self.fc1(x.repeat_interleave(2, 0)).relu()).relu()  # (2S, B*K, 256)
         q = (x * self.fc3.weight.mT).sum(-1) + self.fc3.bias.squeeze(-1)  # a product with one column is slow
         return q.view(len(obs), 2, *action.shape[1:3])
 
 
 def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:
-    """k ~ w by the inverse of its distribution function: (S, B, K), (S, B, 1) -> (S, B, 1)"""
-    return (log_w.exp().cumsum(-1) < uniform).sum(-1, keepdim=True).clamp(max=log_w.shape[-1] - 1)
+    """J draws k ~ w a state, by the inverse of its distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
+    return (log_w.exp().cumsum(-1).unsqueeze(2) < uniform.unsqueeze(-1)).sum(-1).clamp(max=log_w.shape[-1] - 1)
 
 
 def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -231,10 +230,11 @@ def primitive_loss(log_prob: Tensor, q: Tensor, alpha) -> Tensor:
 
 
 class Agent(nn.Module):
-    def __init__(self, args: Args, obs_size: int, low: np.ndarray, high: np.ndarray, generators: list[Generator]):
+    def __init__(self, args: Args, obs_size: int, low, high, generators: list[Generator]):
         """Networks and update of S seeds, independent: a loss is summed over them, and Adam is elementwise."""
         super().__init__()
-        self.args, self.actor = args, Actor(obs_size, low, high, args.k, generators, args.detach_router)
+        self.args, self.draws = args, args.k  # random vectors that the policy takes for a state
+        self.actor = Actor(obs_size, low, high, args.k, generators, args.detach_router)
         self.qf, self.qf_target = (Critic(obs_size + len(low), generators) for _ in range(2))
         self.qf_target.requires_grad_(False).load_state_dict(self.qf.state_dict())
         alpha = torch.full((len(generators), 1, 1), 1.0 if args.alpha == "auto" else max(args.alpha, 1e-30)).log()
@@ -263,38 +263,44 @@ class Agent(nn.Module):
         return self.actor.shift + self.actor.scale * u.tanh(), log_prob - log_det.sum(-1), log_w
 
     @torch.no_grad()
-    def draw(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(self, obs, noise, uniform) -> tuple[Tensor, Tensor]:
         """An action from the mixture, k ~ w and a ~ N_k: (S, B, 1, A), and its log-density (S, B, 1)"""
         action, log_prob, log_w = self.propose(obs, noise)
-        chosen = draw_primitive(log_w, uniform)
+        chosen = draw_primitive(log_w, uniform[..., :1])
         return action.take_along_dim(chosen.unsqueeze(-1), 2), log_prob.gather(-1, chosen)
 
-    def update(self, obs: Tensor, action: Tensor, next_obs: Tensor, reward: Tensor, terminated: Tensor, noise, uniform):
-        """A step of all that is learnt on a batch (S, B, .), with normal noise (S, 2B, K, A) and uniform (S, 2B, 1)"""
-        args, qf, alpha, (next_noise, noise) = self.args, self.qf, self.log_alpha.detach().exp(), noise.chunk(2, 1)
-        next_action, next_log_prob = self.draw(next_obs, next_noise, uniform[:, : len(next_obs[0])])
+    def policy_loss(self, obs, noise, uniform, alpha) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The actor's loss on states (S, B, O), (S,); log-densities for the temperature to hold, (S, B, 1); figures"""
+        action, log_prob, log_w = self.propose(obs, noise)
+        winner_only = self.args.backprop == "max" and self.args.k > 1
+        with torch.set_grad_enabled(not winner_only):
+            q = self.qf(obs, action).amin(1)  # (S, B, K)
+        best = q.argmax(-1, keepdim=True)  # eq. 6
+        best_log_prob = log_prob.gather(-1, best)
+        if winner_only:  # it alone needs a graph through the critic
+            log_prob, q = best_log_prob, self.qf(obs, action.take_along_dim(best.unsqueeze(-1), 2)).amin(1)  # (S, B, 1)
+        actor_loss, router_loss = primitive_loss(log_prob, q, alpha).mean(-1), frequency_loss(log_w, best).mean(-1)
+        figures = {f"routing/usage_{k}": x for k, x in enumerate(log_w.exp().mean(1).unbind(-1))}
+        figures |= {"losses/frequency": router_loss, "routing/entropy": -(log_w.exp() * log_w).sum(-1).mean(-1)}
+        return actor_loss + router_loss, best_log_prob, figures | {"losses/actor": actor_loss}
+
+    def update(self, obs, action, next_obs, reward, terminated, noise, uniform):
+        """A step of all that is learnt on a batch (S, B, .), with normal noise (S, 2B, J, A) and uniform (S, 2B, J)"""
+        args, qf, alpha = self.args, self.qf, self.log_alpha.detach().exp()
+        (next_noise, noise), (next_uniform, uniform) = noise.chunk(2, 1), uniform.chunk(2, 1)
+        next_action, next_log_prob = self.draw(next_obs, next_noise, next_uniform)
         with torch.no_grad():
             next_q = self.qf_target(next_obs, next_action).amin(1)  # (S, B, 1)
         target = reward + args.gamma * (1 - terminated) * (next_q - alpha * next_log_prob)  # through time limits
         critic_loss = (qf(obs, action.unsqueeze(2)) - target.unsqueeze(1)).square().mean((2, 3)).sum(1)  # (S,)
         self.minimize(critic_loss, list(qf.parameters()))
-        action, log_prob, log_w = self.propose(obs, noise)
-        winner_only = args.backprop == "max" and args.k > 1
-        with torch.set_grad_enabled(not winner_only):
-            q = qf(obs, action).amin(1)  # (S, B, K)
-        best = q.argmax(-1, keepdim=True)  # eq. 6
-        best_log_prob = log_prob.gather(-1, best)
-        if winner_only:  # it alone needs a graph through the critic
-            log_prob, q = best_log_prob, qf(obs, action.take_along_dim(best.unsqueeze(-1), 2)).amin(1)  # (S, B, 1)
-        actor_loss, router_loss = primitive_loss(log_prob, q, alpha).mean(-1), frequency_loss(log_w, best).mean(-1)
-        self.minimize(actor_loss + router_loss, list(self.actor.parameters()))
+        loss, log_prob, figures = self.policy_loss(obs, noise, uniform, alpha)
+        self.minimize(loss, list(self.actor.parameters()))
         if args.alpha == "auto":  # arXiv 1812.05905, eq. 18
-            excess = (best_log_prob.detach() - action.shape[-1]).mean(1, keepdim=True)
+            excess = (log_prob.detach() - action.shape[-1]).mean(1, keepdim=True)
             self.minimize(-self.log_alpha.exp() * excess, [self.log_alpha])
         torch._foreach_lerp_(list(self.qf_target.parameters()), [x.detach() for x in qf.parameters()], args.tau)
-        figures = {"losses/critic": critic_loss, "losses/actor": actor_loss, "losses/frequency": router_loss}
-        figures |= {"losses/alpha": alpha.flatten(), "routing/entropy": -(log_w.exp() * log_w).sum(-1).mean(-1)}
-        figures |= {f"routing/usage_{k}": x for k, x in enumerate(log_w.exp().mean(1).unbind(-1))}
+        figures |= {"losses/critic": critic_loss, "losses/alpha": alpha.flatten()}
         return {name: x.detach() for name, x in figures.items()}
 
 
@@ -415,43 +421,39 @@ def train(args: Args) -> list[Path]:
         update, draw = (torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in (update, draw))
     envs.start([seed + runs.start for seed in seeds])
 
-    def noise(n: int) -> tuple[Tensor, Tensor]:  # normal (S, n, K, A) and uniform (S, n, 1)
-        shapes = ((torch.randn, (n, args.k, len(envs.low))), (torch.rand, (n, 1)))
+    def noise(n: int) -> tuple[Tensor, Tensor]:  # normal (S, n, J, A) and uniform (S, n, J)
+        shapes = ((torch.randn, (n, agent.draws, len(envs.low))), (torch.rand, (n, agent.draws)))
         return tuple(torch.stack([f(shape, generator=g, device=device) for g in generators]) for f, shape in shapes)
 
     def learnt(s: int) -> dict[str, Tensor]:  # by seed s; the first axis of all but Adam's powers is S or, of twins, 2S
         return {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.state_dict().items()}
 
-    def checkpoint(step: int) -> None:
-        states = []
-        for s, path in enumerate(runs.paths):
-            with open(path / "checkpoint/replay.f32", "ab") as file:
-                new = np.arange(file.tell() // buffer.rows[s, 0].nbytes, step) % capacity
-                buffer.rows[s, new].cpu().numpy().tofile(file)
-                os.fsync(file)
-            actions = torch.tensor(np.array(envs.actions[s]))
-            state = {"generator": generators[s].get_state(), "random_state": envs.random_state[s], "actions": actions}
-            size = step * buffer.rows[s, 0].nbytes
-            states.append(state | {"learnt": {n: x.clone() for n, x in learnt(s).items()}, "replay": size})
-        runs.save(step, states)
+    def state(s: int, step: int) -> dict:  # all that an exact resume of seed s needs, beside its replay.f32
+        with open(runs.paths[s] / "checkpoint/replay.f32", "ab") as file:
+            new = np.arange(file.tell() // buffer.rows[s, 0].nbytes, step) % capacity
+            buffer.rows[s, new].cpu().numpy().tofile(file)
+            os.fsync(file)
+        random = {"generator": generators[s].get_state(), "random_state": envs.random_state[s]}
+        random |= {"actions": torch.tensor(np.array(envs.actions[s])), "replay": step * buffer.rows[s, 0].nbytes}
+        return random | {"learnt": {name: x.clone() for name, x in learnt(s).items()}}
 
-    for s, (path, state) in enumerate(zip(runs.paths, runs.states)):
-        os.truncate(path / "checkpoint/replay.f32", state["replay"])
+    for s, (path, saved) in enumerate(zip(runs.paths, runs.states)):
+        os.truncate(path / "checkpoint/replay.f32", saved["replay"])
         rows = np.fromfile(path / "checkpoint/replay.f32", "f4").reshape(-1, sum(buffer.sizes))[-capacity:]
         buffer.rows[s, np.arange(runs.start - len(rows), runs.start) % capacity] = torch.from_numpy(rows).to(device)
-        torch._foreach_copy_(list(learnt(s).values()), list(state["learnt"].values()))
-        generators[s].set_state(state["generator"])
-        envs.reset(s, state["random_state"], state["actions"].numpy())
+        torch._foreach_copy_(list(learnt(s).values()), list(saved["learnt"].values()))
+        generators[s].set_state(saved["generator"])
+        envs.reset(s, saved["random_state"], saved["actions"].numpy())
     print(*runs.paths, f"on {device}, from step {runs.start}", flush=True)
     obs = torch.tensor(envs.obs, dtype=torch.float32, device=device).unsqueeze(1)  # (S, 1, O)
-    checkpoint(runs.start)
+    runs.save(runs.start, [state(s, runs.start) for s in range(len(seeds))])
     for step in range(runs.start + 1, args.total_timesteps + 1):
         end = step == args.total_timesteps
         save = end or bool(runs.stop) or step % min(args.checkpoint_every, capacity) == 0
         if step > args.random_steps:
             action = draw(obs, *noise(1))[0].flatten(1).cpu().numpy()
         else:
-            action = envs.low + (envs.high - envs.low) * noise(len(envs.low))[1].flatten(1).cpu().numpy()  # uniform
+            action = envs.low + (envs.high - envs.low) * noise(len(envs.low))[1][..., 0].cpu().numpy()  # uniform
         if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
             figures = update(*buffer.sample(min(step - 1, capacity), args.batch_size), *noise(2 * args.batch_size))
         if save or step % 100 == 0 or not np.isfinite(action).all():
@@ -479,7 +481,7 @@ def train(args: Args) -> list[Path]:
                 for writer, value in zip(runs.writers, x.cpu()):
                     writer.add_scalar(name, value, step)
         if save:
-            checkpoint(step)
+            runs.save(step, [state(s, step) for s in range(len(seeds))])
         if save and runs.stop:
             print(f"stopped at step {step}; the same command with --resume goes on")
             raise SystemExit(128 + runs.stop[0])
