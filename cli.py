@@ -12,7 +12,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-ALGORITHMS = {"sac": "pmoe_sac", "ppo": "pmoe_ppo"}
+ALGORITHMS = {
+    "sac": "pmoe_sac",
+    "ppo": "pmoe_ppo",
+    "gating-sac": "baselines.gating_sac",
+    "mcp-sac": "baselines.mcp_sac",
+}
+ALGORITHMS |= {"gumbel-sac": "baselines.gumbel_sac", "reinforce-sac": "baselines.reinforce_sac"}
+ALGORITHMS |= {"mrp-sac": "baselines.mrp_sac", "mcp-ppo": "baselines.mcp_ppo", "dac": "baselines.dac_ppo"}
 
 app = typer.Typer(
     help="Mixture-of-experts policies for deep reinforcement learning: train, evaluate, compare.",
@@ -47,9 +54,9 @@ def nearest(word: str, words) -> str:
     return f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(words)}"
 
 
-def source(algo: str) -> ast.Module:
-    """An algorithm's file, parsed: to import it would take seconds."""
-    return ast.parse(Path(__file__).with_name(ALGORITHMS[algo] + ".py").read_text())
+def source(algo: str) -> str:
+    """An algorithm's file; to import it would take seconds."""
+    return Path(__file__).parent.joinpath(ALGORITHMS[algo].replace(".", "/") + ".py").read_text()
 
 
 def complete(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -60,6 +67,10 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
     else:
         words = () if set(before) & set(ALGORITHMS) else ALGORITHMS
     return [word for word in words if word.startswith(incomplete)]
+
+
+def complete_algo(incomplete: str) -> list[str]:
+    return [word for word in ALGORITHMS if word.startswith(incomplete)]
 
 
 def show_version(value: bool) -> None:
@@ -193,18 +204,21 @@ def evaluate(
     actor = module.load_actor(run_dir)
     if primitive is not None and primitive >= actor.k:
         fail(f"--primitive {primitive}: the policy has primitives 0 to {actor.k - 1}")
+    if routing == Routing.sample and hasattr(module, "compose"):
+        fail(f"--routing sample: {config['algo']} composes its primitives and draws none of them")
     env_id, seed = config["args"]["env_id"], config["args"]["seed"]
     step = int(max(run_dir.glob("checkpoint/*.pt")).stem)
     if video:
         choose_renderer(env_id)
     generator = torch.Generator().manual_seed(seed)
 
-    def choose(log_w: torch.Tensor) -> torch.Tensor:
-        chosen = log_w.argmax(-1, keepdim=True)
-        if primitive is not None:
-            return torch.full_like(chosen, primitive)
-        uniform = torch.rand(chosen.shape, generator=generator)
-        return module.draw_primitive(log_w, uniform) if routing == Routing.sample else chosen
+    def alone(log_w: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(log_w[..., :1], primitive, dtype=torch.long)
+
+    def sampled(log_w: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial(log_w.exp().flatten(0, -2), 1, generator=generator).unflatten(0, log_w.shape[:-1])
+
+    choose = alone if primitive is not None else sampled if routing == Routing.sample else None
 
     def act(obs: torch.Tensor) -> torch.Tensor:
         return actor.act(obs + obs_noise * torch.randn(obs.shape, generator=generator), choose)
@@ -216,6 +230,7 @@ def evaluate(
     table.add_row(env_id, str(step), str(episodes), *(f"{x:.1f}" for x in figures))
     Console().print(table)
     if video:
+        actor = module.load_actor(run_dir)  # anew: DAC's keeps the option it is in
         film(module, act, env_id, seed, step, video)
 
 
@@ -254,6 +269,22 @@ def choose_renderer(env_id: str) -> None:
     fail(f"--video cannot render here ({'; '.join(dict.fromkeys(reasons))}); try libegl1 or libosmesa6")
 
 
+@app.command()
+def plot(
+    estimators: Annotated[
+        bool, typer.Option("--estimators", help="Bias and variance of each method's gradient on a known problem.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="The folder for what is drawn.")] = Path("plots"),
+) -> None:
+    """Figures and tables."""
+    if not estimators:
+        fail("say what to plot: --estimators")
+    from .plots.estimators import report
+
+    report(out)
+    print(f"wrote {', '.join(str(out / f'estimators.{x}') for x in ('csv', 'md', 'png', 'pdf'))}")
+
+
 @app.command("list")
 def list_algorithms() -> None:
     """The algorithms, and what each is."""
@@ -262,5 +293,27 @@ def list_algorithms() -> None:
 
     table = Table("algorithm", "file", "what it is", box=None)
     for algo, name in ALGORITHMS.items():
-        table.add_row(algo, f"{name}.py", ast.get_docstring(source(algo)).splitlines()[0])
+        first_line = ast.get_docstring(ast.parse(source(algo))).splitlines()[0]
+        table.add_row(algo, name.replace(".", "/") + ".py", first_line.split(": ", 1)[1])
     Console().print(table)
+
+
+@app.command()
+def diff(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="An algorithm, as `pmoe list` names them.", autocompletion=complete_algo)
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another, or a file: your fork.", autocompletion=complete_algo)],
+    side_by_side: Annotated[bool, typer.Option("--side-by-side", "-y", help="In two columns.")] = False,
+    context: Annotated[int, typer.Option(min=0, help="Lines around a change.")] = 2,
+    stat: Annotated[bool, typer.Option("--stat", help="Only count the lines that changed.")] = False,
+) -> None:
+    """What B does otherwise than A: `pmoe diff sac mrp-sac` shows what MRP is. Copied blocks are folded away."""
+    from .diff import show
+
+    texts = []
+    for name in (a, b):
+        if name not in ALGORITHMS and not Path(name).is_file():
+            fail(f"{name!r} is neither an algorithm nor a file; {nearest(name, ALGORITHMS)}")
+        texts.append(source(name) if name in ALGORITHMS else Path(name).read_text())
+    show(a, b, *texts, side_by_side, context, stat)
