@@ -274,7 +274,7 @@ def plot(
     estimators: Annotated[
         bool, typer.Option("--estimators", help="Bias and variance of each method's gradient on a known problem.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="The folder for what is drawn.")] = Path("plots"),
+    out: Annotated[Path, typer.Option(help="The folder for what is drawn.")] = Path("figures"),
 ) -> None:
     """Figures and tables."""
     if not estimators:

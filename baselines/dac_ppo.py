@@ -1,9 +1,9 @@
-"""DAC: the double actor-critic over K options, learnt by proximal policy optimisation (Zhang & Whiteson, 1904.12691).
+"""DAC: the double actor-critic over K options, learnt by proximal policy optimisation.
 
-An option o acts by pi_o(a|s) and ends with probability beta_o(s); then the master mu(o|s) draws the next. Two MDPs see
-one reward. High: state (o', s) with o' the option before, action o, pi_H(o|o', s) = (1 - beta_o'(s)) [o = o'] +
-beta_o'(s) mu(o|s), mu alone where an episode begins, v_H = sum_o pi_H(o|o', s) q(s, o). Low: state (s, o), action a,
-pi_L = N(mean_o(s), sigma_o), v_L = q(s, o). After each rollout PPO (arXiv 1707.06347) runs on both, in random order.
+An option o acts by pi_o(a|s) and ends with probability beta_o(s), then the master mu(o|s) draws the next (Zhang &
+Whiteson, arXiv 1904.12691). Two MDPs see one reward. High: state (o', s) with o' the option before, action o, pi_H =
+(1 - beta_o'(s)) [o = o'] + beta_o'(s) mu(o|s), mu alone where an episode begins, v_H = sum_o pi_H q(s, o). Low: state
+(s, o), action a, pi_L = N(mean_o(s), sigma_o), v_L = q(s, o). After each rollout PPO learns both, in random order.
 
 The released code ends the next option in pi_H, loses the continuation in minibatches and takes log(density + 1e-5),
 without gradient in many dimensions (--log-density-floor). Ren et al. (arXiv 2104.09122, table 3) compare PMOE with DAC.
