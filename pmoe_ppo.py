@@ -50,7 +50,7 @@ class Args:
     total_timesteps: int = 1_000_000  # environment steps of each seed
     run_dir: str = "runs"  # where runs are kept: RUN_DIR/ENV/ALGO-kK[-TAG]/seedN
     tag: str = ""  # name of this configuration; default: a hash of what differs from the defaults, if anything does
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cpu, as is usual for networks this small
     compile: Literal["graph", "on", "off"] = "graph"  # torch.compile; graph: on a GPU replay it as a CUDA graph too
     env_backend: Literal["gymnasium", "envpool"] = "gymnasium"  # envpool: in threads, for many seeds on many cores
     eval_every: int = 10_000  # steps between evaluations of the deterministic policy, made at the end of a rollout
@@ -413,7 +413,7 @@ def train(args: Args) -> list[Path]:
     check(args)
     if args.total_timesteps % args.num_envs or args.minibatch_size > args.num_envs * args.num_steps:
         fail("--total-timesteps must be a multiple of --num-envs, --minibatch-size at most num-envs x num-steps")
-    device = torch.device("cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu")
+    device = torch.device("cuda" if args.device == "cuda" else "cpu")
     seeds, n, batch = range(args.seed, args.seed + args.num_seeds), args.num_envs, args.minibatch_size
     envs, eval_envs = (Envs(args.env_id, m * len(seeds), args.env_backend) for m in (n, args.eval_episodes))
     runs = Runs(args, device)
