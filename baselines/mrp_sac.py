@@ -2,12 +2,12 @@
 
 pi(a|s) = sum_k w_k(s) N_k(a|s). Drawing k cannot be differentiated, but K is small: the expectation over k is written
 out, that over each a_k reparameterised. The loss is sum_k w_k (alpha log pi(a_k|s) - Q(s, a_k)), differentiated through
-w_k and a_k: an unbiased gradient of SAC's objective with less variance than the score function's, for K evaluations of
-the critic (He et al., arXiv 2605.09157). With K = 1 the file is SAC (arXiv 1812.05905).
+w_k and a_k: an unbiased gradient of SAC's objective with less variance than the plain score function's, for K critic
+evaluations (He et al., arXiv 2605.09157). K = 1 is SAC (arXiv 1812.05905). Targets draw a' from the mixture.
 
 --estimator half draws one k and takes the score function for it alone: log w_k times the constant alpha log pi(a_k|s)
 - (Q(s, a_k) - b), plus alpha log pi(a_k|s) - Q(s, a_k); b = sum_j w_j Q(s, a_j), which does not depend on k. K = 5 and
-the tuned temperature are the paper's; to compare with PMOE give both the same. Evaluation by the likeliest mean.
+the tuned temperature are the paper's, the rest PMOE's settings. Evaluation by the likeliest mean.
 
     python baselines/mrp_sac.py --env Hopper-v4 --k 5 --seed 1 --num-seeds 5   # seeds 1 to 5; --resume goes on
 """
