@@ -315,5 +315,8 @@ def diff(
     for name in (a, b):
         if name not in ALGORITHMS and not Path(name).is_file():
             fail(f"{name!r} is neither an algorithm nor a file; {nearest(name, ALGORITHMS)}")
-        texts.append(source(name) if name in ALGORITHMS else Path(name).read_text())
+        try:
+            texts.append(source(name) if name in ALGORITHMS else Path(name).read_text())
+        except UnicodeDecodeError:
+            fail(f"{name} is not a text file")
     show(a, b, *texts, side_by_side, context, stat)

@@ -1,6 +1,7 @@
 """What one algorithm file does otherwise than another, in colour. The marks of copied blocks do not count."""
 
 import ast
+import contextlib
 import itertools
 from difflib import SequenceMatcher
 
@@ -16,7 +17,7 @@ def show(a: str, b: str, old: str, new: str, side_by_side: bool, context: int, s
     changes = [code[1:] for code in matcher.get_opcodes() if code[0] != "equal"]
     removed, added = (sum(code[k + 1] - code[k] for code in changes) for k in (0, 2))
     console = Console(highlight=False, soft_wrap=not side_by_side)
-    console.print(f"{a} -> {b}: {removed} lines removed, {added} added, {len(new) - added} the same")
+    console.print(Text(f"{a} -> {b}: {removed} lines removed, {added} added, {len(new) - added} the same"))
     if stat:
         return
     scopes_old, scopes_new = scopes(old), scopes(new)
@@ -51,5 +52,6 @@ def scopes(lines: list[str]) -> list[str]:
                 names[child.lineno - 1 : child.end_lineno] = [name] * (child.end_lineno - child.lineno + 1)
                 visit(child, name)
 
-    visit(ast.parse("\n".join(lines)), "")
+    with contextlib.suppress(SyntaxError):  # a fork half written has no scopes
+        visit(ast.parse("\n".join(lines)), "")
     return names

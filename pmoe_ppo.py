@@ -170,11 +170,11 @@ class Statistics(nn.Module):
         self.register_buffer("sums", torch.zeros(len(generators), 3, size, device=generators[0].device).double())
 
     def update(self, x: Tensor) -> None:  # (S, B, size)
-        self.sums += torch.stack([torch.ones_like(x), x, x.square()], 1).double().sum(2)
+        self.sums += torch.stack([torch.ones_like(x), x, x.double().square()], 1).sum(2)
 
     def normalize(self, x: Tensor, centered: bool = True) -> Tensor:
         """x (S, B, size) in standard deviations, from the mean or from 0, at most 10"""
-        mean, square = (self.sums[:, 1:] / self.sums[:, :1]).split(1, 1)
+        mean, square = (self.sums[:, 1:] / self.sums[:, :1].clamp(min=1)).split(1, 1)
         return ((x - mean * centered) / (square - mean.square()).clamp(min=1e-8).sqrt()).clamp(-10, 10).to(x.dtype)
 
 
@@ -261,7 +261,7 @@ class Agent(nn.Module):
                 beta1.mul_(1 - 0.1 * active), beta2.mul_(1 - 0.001 * active)
                 m.lerp_(gradient * clip, 0.1 * active)
                 v.lerp_((gradient * clip).square(), 0.001 * active)
-                p.sub_(self.rate * m / (1 - beta1) / ((v / (1 - beta2)).sqrt() + 1e-5))
+                p.sub_(self.rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))
 
     def log_prob(self, action: Tensor, chosen: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
         """log pi(a|s) or, with --surrogate primitive, log N_k(a|s) (eq. 10) of what the actor says of s, (S, B, 1)"""

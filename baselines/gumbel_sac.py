@@ -214,7 +214,7 @@ def mixture_log_density(u, mean, log_std, log_w) -> Tensor:  # Copied from pmoe_
 def gumbel_softmax(log_w: Tensor, uniform: Tensor, temperature: float) -> Tensor:
     """One-hot of k ~ w with the gradient of softmax((log w + g) / T), g standard Gumbel, all (S, B, K)"""
     gumbel = -(-uniform.clamp(min=1e-10).log()).log()
-    soft = ((log_w + gumbel) / temperature).softmax(-1)
+    soft = ((log_w + gumbel) / max(temperature, 1e-6)).softmax(-1)  # towards T = 0 the gradient is 0
     hard = torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())
 

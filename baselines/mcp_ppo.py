@@ -6,7 +6,7 @@ s^2 sum_k w_k mu_k / sigma_k^2, and PPO (arXiv 1707.06347) takes it as it takes 
 compare PMOE with it in table 3. With K = 1 the gate is held open, w = 1, and the file is PPO.
 
 Departures: MCP's primitives are pretrained and do not see the goal, here all is learnt at once from one trunk, as in
-the comparison. log s is held to at most 2. Settings not printed for it are PMOE's (table 1b).
+the comparison. s is at most e^2 times the widest sigma_k. Settings not printed for it are PMOE's (table 1b).
 
     python baselines/mcp_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5; --resume goes on
 """
@@ -169,11 +169,11 @@ class Statistics(nn.Module):  # Copied from pmoe_ppo.Statistics
         self.register_buffer("sums", torch.zeros(len(generators), 3, size, device=generators[0].device).double())
 
     def update(self, x: Tensor) -> None:  # (S, B, size)
-        self.sums += torch.stack([torch.ones_like(x), x, x.square()], 1).double().sum(2)
+        self.sums += torch.stack([torch.ones_like(x), x, x.double().square()], 1).sum(2)
 
     def normalize(self, x: Tensor, centered: bool = True) -> Tensor:
         """x (S, B, size) in standard deviations, from the mean or from 0, at most 10"""
-        mean, square = (self.sums[:, 1:] / self.sums[:, :1]).split(1, 1)
+        mean, square = (self.sums[:, 1:] / self.sums[:, :1].clamp(min=1)).split(1, 1)
         return ((x - mean * centered) / (square - mean.square()).clamp(min=1e-8).sqrt()).clamp(-10, 10).to(x.dtype)
 
 
@@ -229,8 +229,9 @@ def gae(reward, value, next_value, terminated, done, gamma, gae_lambda) -> Tenso
 def compose(mean: Tensor, log_std: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor]:  # Copied from mcp_sac.compose
     """Mean and log sigma (S, B, 1, A) of the normalised product of N_k^w_k: precision sum_k w_k / sigma_k^2"""
     log_precision = log_w.unsqueeze(-1) - 2 * log_std  # (S, B, K, A)
-    log_std = -0.5 * log_precision.logsumexp(2, keepdim=True)
-    return (log_precision.softmax(2) * mean).sum(2, keepdim=True), log_std.clamp(max=2)
+    widest = log_std.amax(2, keepdim=True) + 2  # shut gates do not make an endless Gaussian
+    log_std = torch.minimum(-0.5 * log_precision.logsumexp(2, keepdim=True), widest)
+    return (log_precision.softmax(2) * mean).sum(2, keepdim=True), log_std
 
 
 class Agent(nn.Module):
@@ -257,7 +258,7 @@ class Agent(nn.Module):
                 beta1.mul_(1 - 0.1 * active), beta2.mul_(1 - 0.001 * active)
                 m.lerp_(gradient * clip, 0.1 * active)
                 v.lerp_((gradient * clip).square(), 0.001 * active)
-                p.sub_(self.rate * m / (1 - beta1) / ((v / (1 - beta2)).sqrt() + 1e-5))
+                p.sub_(self.rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))
 
     @torch.no_grad()
     def draw(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ has one mode, a reparameterised sample, an exact log-density, and SAC's loss (ar
 (arXiv 2104.09122) compare PMOE with it. With K = 1 the gate is held open, w = 1, and the file is SAC.
 
 Departures: MCP's primitives are pretrained and do not see the goal, here all is learnt at once from one trunk, as in
-the comparison. log s is held to at most 2, so that gates that are all shut do not make an endless Gaussian.
+the comparison. s is at most e^2 times the widest sigma_k, so that shut gates do not make an endless Gaussian.
 
     python baselines/mcp_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5; --resume goes on
 """
@@ -207,8 +207,9 @@ def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied f
 def compose(mean: Tensor, log_std: Tensor, log_w: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and log sigma (S, B, 1, A) of the normalised product of N_k^w_k: precision sum_k w_k / sigma_k^2"""
     log_precision = log_w.unsqueeze(-1) - 2 * log_std  # (S, B, K, A)
-    log_std = -0.5 * log_precision.logsumexp(2, keepdim=True)
-    return (log_precision.softmax(2) * mean).sum(2, keepdim=True), log_std.clamp(max=2)
+    widest = log_std.amax(2, keepdim=True) + 2  # shut gates do not make an endless Gaussian
+    log_std = torch.minimum(-0.5 * log_precision.logsumexp(2, keepdim=True), widest)
+    return (log_precision.softmax(2) * mean).sum(2, keepdim=True), log_std
 
 
 class Agent(nn.Module):

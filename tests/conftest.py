@@ -1,7 +1,44 @@
+import functools
+import os
+import signal
 import subprocess
+import sys
 
 import pytest
-from common import PMOE
+import torch
+from common import ALGORITHMS, LOOPS, PMOE, train
+
+from pmoe import cli
+
+torch.set_num_threads(1)  # small networks: more threads only wait for each other, above all beside other processes
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(params=ALGORITHMS)
+def algo(request) -> str:
+    """Each algorithm in turn"""
+    return request.param
+
+
+@pytest.fixture(params=LOOPS)
+def loop(request) -> str:
+    """Each algorithm whose `train` is its own; that of the others is a copy, which test_copies.py sees to."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def quick_run(tmp_path_factory):
+    """The directory of a quick run of an algorithm, trained when it is first asked for; not to be changed"""
+    return functools.cache(lambda algo: train(algo, tmp_path_factory.mktemp(algo))[0])
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Works after a run that was stopped in the test's own process, too."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -12,5 +49,20 @@ def pmoe(tmp_path):
         command = [PMOE, *map(str, args)]
         kwargs = {"capture_output": True, "text": True, "timeout": 300} | kwargs
         return subprocess.run(command, cwd=tmp_path, check=False, **kwargs)
+
+    return run
+
+
+@pytest.fixture
+def pmoe_here(tmp_path, monkeypatch, capsys):
+    """The same in this process, where nothing has to be imported anew"""
+
+    def run(*args) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["pmoe", *map(str, args)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return subprocess.CompletedProcess(args, stop.value.code or 0, *capsys.readouterr())
 
     return run

@@ -1,14 +1,11 @@
 """EnvPool is the same task as Gymnasium, and trains, repeats and resumes."""
 
-import csv
-
 import gymnasium as gym
 import numpy as np
 import pytest
-from common import SHORT, checkpoint, same_run
+from common import MODULES, checkpoint, rows_of, same_run, train
 
-from pmoe import pmoe_sac
-from pmoe.pmoe_sac import Args, Envs, train
+from pmoe.pmoe_sac import Envs
 
 pytest.importorskip("envpool")
 
@@ -36,30 +33,27 @@ def test_physics_is_that_of_gymnasium(env_id):
     assert compared > 100 and (ends > 1 or env_id == "HalfCheetah-v4")
 
 
-def short(tmp_path, **fields):
-    fields = {"env_id": "Hopper-v4", "env_backend": "envpool", "num_seeds": 3, "run_dir": str(tmp_path)} | fields
-    return Args(**(SHORT | fields))
+FIELDS = {"env_id": "Hopper-v4", "env_backend": "envpool", "num_seeds": 2, "total_timesteps": 300}
 
 
-def test_trains_and_the_same_seeds_give_the_same_bytes(tmp_path):
-    for path, twin in zip(*(train(short(tmp_path / name)) for name in "ab"), strict=True):
+def test_trains_and_the_same_seeds_give_the_same_bytes(tmp_path, loop):
+    for path, twin in zip(*(train(loop, tmp_path / name, **FIELDS) for name in "ab"), strict=True):
         same_run(path, twin)
     texts = [(path / "episodes.csv").read_text() for path in (tmp_path / "a").glob("*/*/*")]
-    assert len(set(texts)) == 3
+    assert len(set(texts)) == 2
 
 
-def test_resumes(tmp_path, monkeypatch):
+def test_resumes(tmp_path, monkeypatch, loop):
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pmoe_sac.Envs, "evaluate", stop)
+        patch.setattr(MODULES[loop].Envs, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):  # at step 200
-            train(short(tmp_path))
-    paths = train(short(tmp_path, resume=True))
-    assert len(paths) == 3
+            train(loop, tmp_path, **FIELDS)
+    paths = train(loop, tmp_path, resume=True, **FIELDS)
+    assert len(paths) == 2
     for path in paths:
-        with open(path / "episodes.csv") as file:
-            steps = [int(row["step"]) for row in csv.DictReader(file)]
-        assert steps == sorted(set(steps)) and steps[0] < 100 < steps[-1] <= 400
-        assert checkpoint(path)["step"] == 400
+        steps = [int(row["step"]) for row in rows_of(path / "episodes.csv")]
+        assert steps == sorted(set(steps)) and steps[0] < 150 < steps[-1] <= 300
+        assert checkpoint(path)["step"] == 300

@@ -13,7 +13,7 @@ from pmoe.pmoe_sac import Actor, Agent, Args, Critic, draw_primitive, mixture_lo
 
 def make_agent(k=3, seeds=2, obs=4, low=(-2.0, 0.5), high=(1.0, 1.5), **fields):
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-    return Agent(Args(**(SHORT | {"k": k} | fields)), obs, np.float32(low), np.float32(high), generators)
+    return Agent(Args(**(SHORT["sac"] | {"k": k} | fields)), obs, np.float32(low), np.float32(high), generators)
 
 
 def noise(agent, n, seed=0):
