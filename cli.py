@@ -17,9 +17,12 @@ ALGORITHMS = {
     "ppo": "pmoe_ppo",
     "gating-sac": "baselines.gating_sac",
     "mcp-sac": "baselines.mcp_sac",
+    "gumbel-sac": "baselines.gumbel_sac",
+    "reinforce-sac": "baselines.reinforce_sac",
+    "mrp-sac": "baselines.mrp_sac",
+    "mcp-ppo": "baselines.mcp_ppo",
+    "dac": "baselines.dac_ppo",
 }
-ALGORITHMS |= {"gumbel-sac": "baselines.gumbel_sac", "reinforce-sac": "baselines.reinforce_sac"}
-ALGORITHMS |= {"mrp-sac": "baselines.mrp_sac", "mcp-ppo": "baselines.mcp_ppo", "dac": "baselines.dac_ppo"}
 
 app = typer.Typer(
     help="Mixture-of-experts policies for deep reinforcement learning: train, evaluate, compare.",
@@ -181,7 +184,9 @@ class Routing(str, Enum):
 @app.command("eval")
 def evaluate(
     run_dir: Annotated[Path, typer.Argument(help="The directory of one seed: RUN_DIR/ENV/ALGO-kK/seedN.")],
-    episodes: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 100,
+    episodes: Annotated[
+        int, typer.Option(min=1, max=1000, help="As many as the run's --eval-episodes repeat its last evaluation.")
+    ] = 100,
     obs_noise: Annotated[float, typer.Option(min=0.0, help="Sigma of Gaussian noise on the observation.")] = 0.0,
     routing: Annotated[Routing, typer.Option(help="The likeliest primitive, or one drawn from the router.")] = "argmax",
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
@@ -274,9 +279,9 @@ def plot(
     estimators: Annotated[
         bool, typer.Option("--estimators", help="Bias and variance of each method's gradient on a known problem.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="The folder for what is drawn.")] = Path("figures"),
+    out: Annotated[Path, typer.Option(file_okay=False, help="The folder for what is drawn.")] = Path("figures"),
 ) -> None:
-    """Figures and tables."""
+    """Draw a figure and its table: say which. Writes csv, md, png and pdf."""
     if not estimators:
         fail("say what to plot: --estimators")
     from .plots.estimators import report
@@ -308,7 +313,7 @@ def diff(
     context: Annotated[int, typer.Option(min=0, help="Lines around a change.")] = 2,
     stat: Annotated[bool, typer.Option("--stat", help="Only count the lines that changed.")] = False,
 ) -> None:
-    """What B does otherwise than A: `pmoe diff sac mrp-sac` shows what MRP is. Copied blocks are folded away."""
+    """Show what B does otherwise than A: `pmoe diff sac mrp-sac` shows what MRP is. What is the same is left out."""
     from .diff import show
 
     texts = []
@@ -317,6 +322,6 @@ def diff(
             fail(f"{name!r} is neither an algorithm nor a file; {nearest(name, ALGORITHMS)}")
         try:
             texts.append(source(name) if name in ALGORITHMS else Path(name).read_text())
-        except UnicodeDecodeError:
-            fail(f"{name} is not a text file")
+        except (OSError, UnicodeDecodeError) as error:
+            fail(f"{name} cannot be read ({type(error).__name__})")
     show(a, b, *texts, side_by_side, context, stat)

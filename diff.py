@@ -17,7 +17,7 @@ def show(a: str, b: str, old: str, new: str, side_by_side: bool, context: int, s
     changes = [code[1:] for code in matcher.get_opcodes() if code[0] != "equal"]
     removed, added = (sum(code[k + 1] - code[k] for code in changes) for k in (0, 2))
     console = Console(highlight=False, soft_wrap=not side_by_side)
-    console.print(Text(f"{a} -> {b}: {removed} lines removed, {added} added, {len(new) - added} the same"))
+    console.print(Text(f"{a} -> {b}: lines removed: {removed}, added: {added}, the same: {len(new) - added}"))
     if stat:
         return
     scopes_old, scopes_new = scopes(old), scopes(new)

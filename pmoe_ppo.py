@@ -6,7 +6,7 @@ return, names the best of K fresh actions (eq. 6) for the frequency loss (eq. 7)
 
 Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement Learning", arXiv 2104.09122, sections 3.2
 to 3.5, table 1b. It does not say where Q comes from; this is its co-author's recipe. Not printed: running statistics of
-observations and rewards, log sigma without the state, no tanh, the router's detached trunk, Adam's epsilon.
+observations and rewards, log sigma without the state, no tanh, a detached router, minibatches across passes.
 
     python pmoe_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5   # --k 1 is PPO; --resume goes on
 """
@@ -55,24 +55,24 @@ class Args:
     env_backend: Literal["gymnasium", "envpool"] = "gymnasium"  # envpool: in threads, for many seeds on many cores
     eval_every: int = 10_000  # steps between evaluations of the deterministic policy, made at the end of a rollout
     eval_episodes: int = 10  # episodes of an evaluation
-    checkpoint_every: int = 10_000  # steps between checkpoints, as evaluations; Ctrl-C and SIGTERM write one too
+    checkpoint_every: int = 10_000  # steps between checkpoints, made at the end of a rollout; Ctrl-C and SIGTERM too
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run of the same name first
     track: bool = False  # log to Weights & Biases too; needs wandb
     num_envs: int = 1  # environments of each seed
     num_steps: int = 2000  # steps of a rollout in each environment
     gamma: float = 0.99  # discount factor
-    gae_lambda: float = 0.95  # of generalised advantage estimation
+    gae_lambda: float = 0.95  # lambda of generalised advantage estimation
     learning_rate: float = 3e-4  # Adam's, for policy and critics
     anneal_lr: bool = False  # let the learning rate fall to 0 over the run
     minibatch_size: int = 64  # transitions of a minibatch
     update_epochs: int = 20  # passes over a rollout
-    clip_coef: float = 0.2  # of the ratio
+    clip_coef: float = 0.2  # the ratio is clipped to 1 - clip_coef and 1 + clip_coef
     ent_coef: float = 0.0  # weight of the joint entropy of primitive and action; the paper prints 0.2, no code has it
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to it
     target_kl: float | None = None  # beyond 1.5 times this approximate KL a seed waits for the next rollout
-    surrogate: Literal["mixture", "primitive"] = "mixture"  # whose ratio: pi's, or that of the primitive that acted
+    surrogate: Literal["mixture", "primitive"] = "mixture"  # ratio of pi, or of the acting primitive (router: eq. 7)
     detach_router: bool = True  # keep the router's losses out of the trunk
 
 
@@ -228,8 +228,9 @@ def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor
 
 
 def gae(reward, value, next_value, terminated, done, gamma, gae_lambda) -> Tensor:
-    """Generalised advantages (arXiv 1506.02438, eq. 16), all (S, T, E). next_value is of the true next observation: a
-    time limit bootstraps from it, termination does not; both are `done`, which cuts the chain."""
+    """Generalised advantages (arXiv 1506.02438, eq. 16), (S, T, E, 1). next_value is of true next observations: time
+    limits bootstrap from it, terminations (also `done`) do not. Within a chain the next step's value itself counts."""
+    next_value = torch.cat([torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:]), next_value[:, -1:]], 1)
     advantage = reward + gamma * (1 - terminated) * next_value - value
     steps, keep = advantage.unbind(1), (gamma * gae_lambda * (1 - done)).unbind(1)
     for t in reversed(range(len(steps) - 1)):
@@ -259,8 +260,8 @@ class Agent(nn.Module):
             clip, active = (self.args.max_grad_norm / (norm + 1e-6)).clamp(max=1), (self.rate > 0).to(norm.dtype)
             for p, gradient, (m, v, beta1, beta2) in zip(parameters, gradients, moments):  # 0.9**step, 0.999**step
                 beta1.mul_(1 - 0.1 * active), beta2.mul_(1 - 0.001 * active)
-                m.lerp_(gradient * clip, 0.1 * active)
-                v.lerp_((gradient * clip).square(), 0.001 * active)
+                gradient = torch.where(active > 0, gradient * clip, 0)
+                m.lerp_(gradient, 0.1 * active), v.lerp_(gradient.square(), 0.001 * active)
                 p.sub_(self.rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))
 
     def log_prob(self, action: Tensor, chosen: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
@@ -411,15 +412,15 @@ def train(args: Args) -> list[Path]:
     """Trains seeds args.seed, args.seed + 1, ... side by side; returns their run directories. Ends the program with one
     line on bad input (status 2), a number that is not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
     check(args)
-    if args.total_timesteps % args.num_envs or args.minibatch_size > args.num_envs * args.num_steps:
-        fail("--total-timesteps must be a multiple of --num-envs, --minibatch-size at most num-envs x num-steps")
+    if args.total_timesteps % args.num_envs or not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
+        fail("--total-timesteps must be a multiple of --num-envs, --minibatch-size from 2 to num-envs x num-steps")
     device = torch.device("cuda" if args.device == "cuda" else "cpu")
     seeds, n, batch = range(args.seed, args.seed + args.num_seeds), args.num_envs, args.minibatch_size
     envs, eval_envs = (Envs(args.env_id, m * len(seeds), args.env_backend) for m in (n, args.eval_episodes))
     runs = Runs(args, device)
     generators = [Generator(device).manual_seed(seed) for seed in seeds]
     agent = Agent(args, envs.obs_size, len(envs.low), generators)
-    update, draw, figures, last, returns = agent.update, agent.draw, {}, np.nan, np.array(np.nan)
+    update, draw, last, returns = agent.update, agent.draw, np.nan, np.array(np.nan)
     tools = shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").exists()
     if args.compile != "off" and tools:
         torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
@@ -446,11 +447,12 @@ def train(args: Args) -> list[Path]:
     sent = torch.tensor(envs.obs, dtype=torch.float32, device=device).unflatten(0, (-1, n))  # (S, E, O)
     runs.save(step := runs.start, [state(s) for s in range(len(seeds))])
     while step < args.total_timesteps:
-        before, length, seen = step, min(args.num_steps, (args.total_timesteps - step) // n), []
-        for normal, uniform in zip(*(x.unflatten(1, (length, n)).unbind(1) for x in noise(length * n))):
+        before, size, seen, figures = step, min(args.num_steps, (args.total_timesteps - step) // n), [], {}
+        for normal, uniform in zip(*(x.unflatten(1, (size, n)).transpose(0, 1).contiguous() for x in noise(size * n))):
             step += n
             drawn = draw(sent[..., -envs.obs_size :].contiguous(), normal, uniform)
-            action = drawn.flatten(0, 1)[:, envs.obs_size :][:, : len(envs.low)].cpu().numpy().clip(envs.low, envs.high)
+            action = drawn.flatten(0, 1)[:, envs.obs_size :][:, : len(envs.low)].cpu().numpy()
+            action = np.nan_to_num(action).clip(envs.low, envs.high)  # NaN: the run ends with the rollout
             next_obs, reward, terminated, truncated = envs.step(action, np.arange(envs.n, dtype=np.int32))
             done = terminated | truncated
             for i in np.flatnonzero(done):
@@ -462,8 +464,8 @@ def train(args: Args) -> list[Path]:
             seen.append(torch.cat([drawn, sent[..., : -envs.obs_size]], -1))
         rows, explained = agent.rollout(torch.stack(seen, 1))
         agent.rate.fill_(args.learning_rate * (1 - before / args.total_timesteps if args.anneal_lr else 1))
-        order = [torch.rand(args.update_epochs, n * length, generator=g, device=device).argsort() for g in generators]
-        for index in torch.stack(order).flatten(1).split(batch, 1)[: args.update_epochs * n * length // batch]:
+        order = [torch.rand(args.update_epochs, n * size, generator=g, device=device).argsort() for g in generators]
+        for index in torch.stack(order).flatten(1).split(batch, 1)[: args.update_epochs * n * size // batch]:
             figures = update(torch.stack([x[i] for x, i in zip(rows, index)]), noise(batch)[0])
         end = step == args.total_timesteps
         for name, x in (figures | agent.state_dict()).items():

@@ -55,19 +55,19 @@ class Args:
     env_backend: Literal["gymnasium", "envpool"] = "gymnasium"  # envpool: in threads, for many seeds on many cores
     eval_every: int = 10_000  # steps between evaluations of the deterministic policy, made at the end of a rollout
     eval_episodes: int = 10  # episodes of an evaluation
-    checkpoint_every: int = 10_000  # steps between checkpoints, as evaluations; Ctrl-C and SIGTERM write one too
+    checkpoint_every: int = 10_000  # steps between checkpoints, made at the end of a rollout; Ctrl-C and SIGTERM too
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run of the same name first
     track: bool = False  # log to Weights & Biases too; needs wandb
     num_envs: int = 1  # environments of each seed
     num_steps: int = 2048  # steps of a rollout in each environment
     gamma: float = 0.99  # discount factor
-    gae_lambda: float = 0.95  # of generalised advantage estimation
+    gae_lambda: float = 0.95  # lambda of generalised advantage estimation
     learning_rate: float = 3e-4  # Adam's, for policy and critics
     anneal_lr: bool = False  # let the learning rate fall to 0 over the run
     minibatch_size: int = 64  # transitions of a minibatch
     update_epochs: int = 5  # passes over a rollout for each of the two MDPs
-    clip_coef: float = 0.2  # of the ratio
+    clip_coef: float = 0.2  # the ratio is clipped to 1 - clip_coef and 1 + clip_coef
     ent_coef: float = 0.01  # weight of the entropy of pi_H
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to it
@@ -191,7 +191,7 @@ class Actor(nn.Module):
         """normalised obs (S, B, O) -> mean (S, B, K, A), log_std (S, 1, K, A), log mu, logit of beta (S, B, K)"""
         x = obs.repeat_interleave(self.k, 0)  # (S K, B, O)
         mean, ends = (f(x).unflatten(0, (-1, self.k)).transpose(1, 2) for f in (self.mean, self.ends))
-        log_std = self.std.exp().log1p().log().unsqueeze(1)  # sigma is the softplus
+        log_std = nn.functional.softplus(self.std).log().unsqueeze(1)
         return mean.tanh(), log_std, self.master(obs).log_softmax(-1), ends.squeeze(-1)
 
     @torch.no_grad()
@@ -234,8 +234,9 @@ def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor
 
 
 def gae(reward, value, next_value, terminated, done, gamma, gae_lambda) -> Tensor:  # Copied from pmoe_ppo.gae
-    """Generalised advantages (arXiv 1506.02438, eq. 16), all (S, T, E). next_value is of the true next observation: a
-    time limit bootstraps from it, termination does not; both are `done`, which cuts the chain."""
+    """Generalised advantages (arXiv 1506.02438, eq. 16), (S, T, E, 1). next_value is of true next observations: time
+    limits bootstrap from it, terminations (also `done`) do not. Within a chain the next step's value itself counts."""
+    next_value = torch.cat([torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:]), next_value[:, -1:]], 1)
     advantage = reward + gamma * (1 - terminated) * next_value - value
     steps, keep = advantage.unbind(1), (gamma * gae_lambda * (1 - done)).unbind(1)
     for t in reversed(range(len(steps) - 1)):
@@ -264,8 +265,8 @@ class Agent(nn.Module):
             for p, gradient, (m, v, beta1, beta2) in zip(parameters, gradients, moments):  # 0.9**step, 0.999**step
                 c, a, rate = (x.repeat_interleave(len(p) // len(norm), 0) for x in (clip, active, self.rate))
                 beta1.mul_(1 - 0.1 * a), beta2.mul_(1 - 0.001 * a)
-                m.lerp_(gradient * c, 0.1 * a)
-                v.lerp_((gradient * c).square(), 0.001 * a)
+                gradient = torch.where(a > 0, gradient * c, 0)
+                m.lerp_(gradient, 0.1 * a), v.lerp_(gradient.square(), 0.001 * a)
                 p.sub_(rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))
 
     def log_probs(self, policy: tuple, action: Tensor, option: Tensor, before: Tensor) -> tuple[Tensor, ...]:
@@ -294,10 +295,8 @@ class Agent(nn.Module):
         low, q = self.qf(obs).gather(-1, option.long()).view_as(done), (self.qf(obs), self.qf(next_obs))
         probs = (high_log_prob(*self.actor(x)[2:], o).exp() for x, o in ((obs, before), (next_obs, option)))
         high, next_high = ((pi * x).sum(-1).view_as(done) for pi, x in zip(probs, q))
-        next_low = next_high.clone()  # where no next option was drawn, its expectation
-        next_low[:, :-1] = torch.where(done[:, :-1] > 0, next_high[:, :-1], low[:, 1:])
-        known, pairs = (terminated, done, self.args.gamma, self.args.gae_lambda), ((high, next_high), (low, next_low))
-        advantages = [gae(reward, value, next_value, *known) for value, next_value in pairs]
+        known = (terminated, done, self.args.gamma, self.args.gae_lambda)
+        advantages = [gae(reward, value, next_high, *known) for value in (high, low)]  # v_H is the expected next v_L
         rows = torch.cat([drawn, *advantages, high + advantages[0], low + advantages[1]], -1).flatten(1, 2)
         return rows, 1 - rows[..., -3].var(1) / rows[..., -1].var(1)
 
@@ -410,15 +409,15 @@ def train(args: Args) -> list[Path]:
     """Trains seeds args.seed, args.seed + 1, ... side by side; returns their run directories. Ends the program with one
     line on bad input (status 2), a number that is not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
     check(args)
-    if args.total_timesteps % args.num_envs or args.minibatch_size > args.num_envs * args.num_steps:
-        fail("--total-timesteps must be a multiple of --num-envs, --minibatch-size at most num-envs x num-steps")
+    if args.total_timesteps % args.num_envs or not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
+        fail("--total-timesteps must be a multiple of --num-envs, --minibatch-size from 2 to num-envs x num-steps")
     device = torch.device("cuda" if args.device == "cuda" else "cpu")
     seeds, n, batch = range(args.seed, args.seed + args.num_seeds), args.num_envs, args.minibatch_size
     envs, eval_envs = (Envs(args.env_id, m * len(seeds), args.env_backend) for m in (n, args.eval_episodes))
     runs = Runs(args, device)
     generators = [Generator(device).manual_seed(seed) for seed in seeds]
     agent = Agent(args, envs.obs_size, len(envs.low), generators)
-    update, draw, figures, last, returns = agent.update, agent.draw, {}, np.nan, np.array(np.nan)
+    update, draw, last, returns = agent.update, agent.draw, np.nan, np.array(np.nan)
     tools = shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").exists()
     if args.compile != "off" and tools:
         torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
@@ -445,11 +444,12 @@ def train(args: Args) -> list[Path]:
     sent = torch.tensor(envs.obs, dtype=torch.float32, device=device).unflatten(0, (-1, n))  # (S, E, O)
     runs.save(step := runs.start, [state(s) for s in range(len(seeds))])
     while step < args.total_timesteps:
-        before, length, seen = step, min(args.num_steps, (args.total_timesteps - step) // n), []
-        for normal, uniform in zip(*(x.unflatten(1, (length, n)).unbind(1) for x in noise(length * n))):
+        before, size, seen, figures = step, min(args.num_steps, (args.total_timesteps - step) // n), [], {}
+        for normal, uniform in zip(*(x.unflatten(1, (size, n)).transpose(0, 1).contiguous() for x in noise(size * n))):
             step += n
             drawn = draw(sent[..., -envs.obs_size :].contiguous(), normal, uniform)
-            action = drawn.flatten(0, 1)[:, envs.obs_size :][:, : len(envs.low)].cpu().numpy().clip(envs.low, envs.high)
+            action = drawn.flatten(0, 1)[:, envs.obs_size :][:, : len(envs.low)].cpu().numpy()
+            action = np.nan_to_num(action).clip(envs.low, envs.high)  # NaN: the run ends with the rollout
             next_obs, reward, terminated, truncated = envs.step(action, np.arange(envs.n, dtype=np.int32))
             done = terminated | truncated
             for i in np.flatnonzero(done):
@@ -462,7 +462,7 @@ def train(args: Args) -> list[Path]:
             seen.append(torch.cat([drawn, sent[..., : -envs.obs_size]], -1))
         rows, explained = agent.rollout(torch.stack(seen, 1))
         agent.rate.fill_(args.learning_rate * (1 - before / args.total_timesteps if args.anneal_lr else 1))
-        shape, first = (2 * args.update_epochs, n * length), noise(1)[1] < 0.5  # whether the high MDP is first
+        shape, first = (2 * args.update_epochs, n * size), noise(1)[1] < 0.5  # whether the high MDP is first
         order = torch.stack([torch.rand(shape, generator=g, device=device).argsort() for g in generators]).flatten(1)
         for i, index in enumerate(minibatches := order.split(batch, 1)[: order.shape[1] // batch]):
             figures = update(torch.stack([x[j] for x, j in zip(rows, index)]), first == (i < len(minibatches) / 2))

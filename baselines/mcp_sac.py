@@ -431,8 +431,8 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_sac.train
             figures = update(*buffer.sample(min(step - 1, capacity), args.batch_size), *noise(2 * args.batch_size))
         if save or step % 100 == 0 or not np.isfinite(action).all():
             broken = [n for n, x in (figures | agent.state_dict()).items() if not x.isfinite().all()]
-            if broken:
-                fail(f"{broken[0]} is not finite at step {step}; the last checkpoint is from before", 1)
+            if broken or not np.isfinite(action).all():
+                fail(f"{[*broken, 'an action'][0]} is not finite at step {step}; the last checkpoint is from before", 1)
         rows = [envs.obs.copy(), action.clip(envs.low, envs.high).astype(np.float32)]
         next_obs, reward, terminated, truncated = envs.step(rows[1], np.arange(len(seeds), dtype=np.int32))
         for s in np.flatnonzero(terminated | truncated):

@@ -38,12 +38,13 @@ class Toy(gym.Env):
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Box(np.float32([-1.1, 2.0]), np.float32([2.3, 2.7]))
 
-    def __init__(self, length=5, terminates=True, nan_at=None, reuses=False):
-        self.length, self.terminates, self.nan_at, self.reuses = length, terminates, nan_at, reuses
+    def __init__(self, length=5, terminates=True, nan_at=None, blind_at=None, reuses=False):
+        self.length, self.terminates, self.reuses = length, terminates, reuses
+        self.nan_at, self.blind_at = nan_at, blind_at
         self.total, self.obs = 0, np.zeros(2)
 
     def observe(self):
-        self.obs[:] = self.step_count, self.noise
+        self.obs[:] = self.step_count, np.nan if self.total == self.blind_at else self.noise
         return self.obs if self.reuses else self.obs.copy()
 
     def reset(self, *, seed=None, options=None):
@@ -66,7 +67,7 @@ class ToyDict(Toy):
 
 
 TOYS = {"ToyTerminates-v0": {}, "ToyTruncates-v0": {"terminates": False}}
-TOYS |= {"ToyBreaks-v0": {"nan_at": 130}, "ToyReuses-v0": {"reuses": True}}
+TOYS |= {"ToyBreaks-v0": {"nan_at": 130}, "ToyBlinds-v0": {"blind_at": 132}, "ToyReuses-v0": {"reuses": True}}
 for name, kwargs in TOYS.items():
     gym.register(name, Toy, kwargs=kwargs)
 gym.register("ToyDict-v0", ToyDict)

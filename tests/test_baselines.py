@@ -139,7 +139,10 @@ def test_shut_mcp_gates_do_not_make_an_endless_gaussian():
     agent.actor.router.bias.data -= 1e4
     obs = torch.randn(2, 5, 4)
     mean, log_std = mcp_sac.compose(*agent.actor(obs))
-    assert torch.equal(log_std, agent.actor(obs)[1].amax(2, keepdim=True) + 2) and mean.abs().max() <= agent.actor(obs)[0].abs().max()
+    assert (
+        torch.equal(log_std, agent.actor(obs)[1].amax(2, keepdim=True) + 2)
+        and mean.abs().max() <= agent.actor(obs)[0].abs().max()
+    )
     loss = agent.policy_loss(obs, *noise(agent, 5), 0.2)[0].sum()
     gradients = torch.autograd.grad(loss, list(agent.actor.parameters()))
     assert loss.isfinite() and all(x.isfinite().all() for x in gradients)
@@ -498,8 +501,9 @@ def test_advantages_of_both_mdps_by_a_slow_loop():
                 now = v_high(x, before), q(x)[option]
                 bootstrap = [v_high((answers["next_obs"][s, t, e] - mean) / std, option)] * 2
                 done = answers["terminated"][s, t, e] + answers["truncated"][s, t, e] > 0
-                if t + 1 < length and not done:  # the low MDP knows its next state
-                    bootstrap[1] = q(steps[s, t + 1, e, :4])[int(steps[s, t + 1, e, 6])]
+                if t + 1 < length and not done:  # both know their next state
+                    after = steps[s, t + 1, e]
+                    bootstrap = [v_high(after[:4], after[7]), q(after[:4])[int(after[6])]]
                 go_on, reward = 1 - answers["terminated"][s, t, e], answers["reward"][s, t, e]
                 deltas.append((*(reward + gamma * go_on * y - x for x, y in zip(now, bootstrap)), done, *now))
             for t in range(length):

@@ -28,7 +28,7 @@ def refused(result, *words):
 
 
 def counts(line):
-    return tuple(map(int, re.search(r"(\d+) lines removed, (\d+) added, (\d+) the same$", line).groups()))
+    return tuple(map(int, re.search(r"lines removed: (\d+), added: (\d+), the same: (\d+)$", line).groups()))
 
 
 def test_shows_the_method_and_nothing_that_is_copied(pmoe):

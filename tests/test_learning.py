@@ -4,7 +4,13 @@ import pytest
 from common import MODULES, rows_of
 
 PENDULUM = {"env_id": "Pendulum-v1", "total_timesteps": 6000, "random_steps": 1000}
-POLE = {"env_id": "InvertedPendulum-v4", "total_timesteps": 20_000, "num_steps": 250, "update_epochs": 10}
+POLE = {
+    "env_id": "InvertedPendulum-v4",
+    "num_seeds": 2,
+    "total_timesteps": 20_000,
+    "num_steps": 250,
+    "update_epochs": 10,
+}
 
 
 @pytest.mark.slow
@@ -17,8 +23,6 @@ POLE = {"env_id": "InvertedPendulum-v4", "total_timesteps": 20_000, "num_steps":
     ids=["sac", "ppo"],
 )
 def test_a_task_is_learnt(tmp_path, algo, fields, threshold):
-    for path in MODULES[algo].train(
-        MODULES[algo].Args(k=4, num_seeds=2, compile="off", run_dir=str(tmp_path), **fields)
-    ):
+    for path in MODULES[algo].train(MODULES[algo].Args(k=4, compile="off", run_dir=str(tmp_path), **fields)):
         last = rows_of(path / "eval.csv")[-1]
         assert int(last["step"]) == fields["total_timesteps"] and float(last["return_mean"]) > threshold

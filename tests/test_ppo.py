@@ -68,8 +68,8 @@ def test_advantages_by_hand():
     terminated, done = (x.T[None] for x in ends)
     reward, next_value = (x[:, None].repeat(1, 2)[None] for x in (reward, next_value))
     advantage = gae(reward, torch.ones(1, 4, 2), next_value, terminated, done, 0.5, 0.5)
-    assert advantage[0, :, 0].tolist() == [1.25, 1, 5, 7]
-    assert advantage[0, :, 1].tolist() == [2.171875, 4.6875, 6.75, 7]
+    assert advantage[0, :, 0].tolist() == [0.75, 1, 5, 7]
+    assert advantage[0, :, 1].tolist() == [1.140625, 2.5625, 4.25, 7]
 
 
 @settings(deadline=None, max_examples=50)
@@ -84,12 +84,28 @@ def test_advantages_are_sums_over_what_follows(steps, gamma, gae_lambda, seed):
     for s, t, e in np.ndindex(shape):
         expected, weight = 0.0, 1.0
         for i in range(t, steps):
-            bootstrap = 0 if terminated[s, i, e] else gamma * next_value[s, i, e]
+            ends = done[s, i, e] or i == steps - 1
+            bootstrap = 0 if terminated[s, i, e] else gamma * (next_value[s, i, e] if ends else value[s, i + 1, e])
             expected += weight * (reward[s, i, e] + bootstrap - value[s, i, e])
             weight *= gamma * gae_lambda
             if done[s, i, e]:
                 break
         assert advantage[s, t, e].item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_returns_telescope_though_the_statistics_move():
+    """With lambda = 1 the return is that of the rewards and of the last value alone, whatever is thought between."""
+    agent = make_agent(seeds=1, gae_lambda=1.0, num_envs=1, gamma=0.9)
+    obs, steps = torch.randn(1, 21, 1, 4) * torch.linspace(1, 30, 21)[None, :, None, None], []
+    for t in range(20):
+        drawn = agent.draw(obs[:, t], torch.randn(1, 1, 3, 2), torch.rand(1, 1, 3))
+        steps.append(torch.cat([drawn, obs[:, t + 1], torch.ones(1, 1, 1), torch.zeros(1, 1, 2)], -1))
+    returns = agent.rollout(torch.stack(steps, 1))[0][0, :, -1]
+    reward = agent.returns.normalize(torch.ones(1, 1, 1), centered=False).item()
+    expected = agent.vf(agent.actor.statistics.normalize(obs[:, 20])).item()
+    for value in returns.flip(0):
+        expected = reward + 0.9 * expected
+        assert value.item() == pytest.approx(expected, rel=1e-4)
 
 
 class PlainPPO:
@@ -344,13 +360,14 @@ def learnt(agent, s):
     return {name: x for name, x in state.items() if name.split(".")[0] in ("actor", "vf", "qf", "adam")}
 
 
+@pytest.mark.parametrize("far", [3, 100])  # at 100 its ratios are infinite in single precision
 @pytest.mark.parametrize("begun", [True, False], ids=["later", "at its first minibatch"])
-def test_a_seed_beyond_target_kl_awaits_the_next_rollout(begun):
+def test_a_seed_beyond_target_kl_awaits_the_next_rollout(begun, far):
     agent, alone = (make_agent(seeds=n, target_kl=0.01) for n in (3, 3))
     good, (normal, _) = batch(agent), noise(agent, 32)
     alone.actor.statistics.load_state_dict(agent.actor.statistics.state_dict())
     bad = good.clone()
-    bad[1, :, 7] -= 3  # seed 1 finds its own actions unlikely
+    bad[1, :, 7] -= far  # seed 1 finds its own actions unlikely
     for x in (agent, alone) if begun else ():
         x.update(good, normal)
     before = learnt(agent, 1), learnt(agent, 0)
@@ -458,6 +475,7 @@ def test_rollouts_of_a_run(tmp_path, rollouts, env_id, terminates):
         with torch.no_grad():
             seen = agent.actor.statistics.normalize(rollout.steps[..., 6:8].flatten(1, 2))
             value, next_value = (agent.vf(x)[0].view(33, 2).double().numpy() for x in (rollout.rows[..., :2], seen))
+        next_value[:-1] = np.where(done[:-1], next_value[:-1], value[1:])  # statistics have moved since then
         delta = scaled + 0.9 * (1 - terminated) * next_value - value
         advantage, returns = rows[:, 6:].reshape(33, 2, 2).transpose(2, 0, 1)
         later = np.concatenate([advantage[1:], np.zeros((1, 2))])
