@@ -156,7 +156,8 @@ def interval(values: np.ndarray) -> str:
     """Mean and 95 % bootstrap interval"""
     means = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
-    return f"{values.mean():.3g} ({low:.3g} to {high:.3g})"
+    mean, low, high = (f"{x:.0f}" if x >= 1000 else f"{x:.3g}" for x in (values.mean(), low, high))
+    return f"{mean} ({low} to {high})"
 
 
 def main(args: Args) -> None:
