@@ -173,16 +173,7 @@ def main(args: Args) -> None:
         environ = os.environ | {"OMP_NUM_THREADS": str(method["threads"])}
         if method["threads"] == 1:
             environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        flags = [
-            "--algo",
-            args.algo,
-            "--env",
-            args.env,
-            "--batch-size",
-            str(batch_size(args)),
-            "--seconds",
-            str(args.seconds),
-        ]
+        flags = f"--algo {args.algo} --env {args.env} --batch-size {batch_size(args)} --seconds {args.seconds}".split()
         command = [sys.executable, __file__, *flags, "--env-backend", args.env_backend, "--worker", json.dumps(method)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
         method["processes"] = [subprocess.Popen(command, env=environ, **pipes) for _ in range(method["copies"])]

@@ -46,16 +46,20 @@ def parameters(dims: int) -> list[Tensor]:
     return [x.double() for x in (means, log_stds, torch.tensor([0.3, -0.2, 0.1]))]
 
 
+def log_density(u: Tensor, means: Tensor, log_stds: Tensor, logits: Tensor) -> Tensor:
+    """log pi(a) of a = tanh(u), u (1, 1, J, A) -> (1, 1, J)"""
+    log_prob = pmoe_sac.mixture_log_density(u, *(x[None, None] for x in (means, log_stds, logits.log_softmax(-1))))
+    return log_prob - (2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))).sum(-1)
+
+
 def true_gradient(dims: int) -> list[Tensor]:
     """Of E[Q - alpha log pi] with respect to the parameters, by the trapezoid rule over u, a = tanh(u)"""
     means, log_stds, logits = (x.requires_grad_() for x in parameters(dims))
     line = torch.linspace(-6, 6, 4001 if dims == 1 else 601, dtype=torch.float64)
     u = torch.stack(torch.meshgrid(*[line] * dims, indexing="ij"), -1).view(1, 1, -1, dims)
-    log_prob = pmoe_sac.mixture_log_density(
-        u, means[None, None], log_stds[None, None], logits.log_softmax(-1)[None, None]
-    )
-    log_det = (2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))).sum(-1)
-    integrand = log_prob.exp() * (q_value(u.tanh()) - ALPHA * (log_prob - log_det))
+    log_prob = log_density(u, means, log_stds, logits)
+    action = u.tanh()
+    integrand = log_prob.exp() * (1 - action.square()).prod(-1) * (q_value(action) - ALPHA * log_prob)  # pi(a) da/du
     area = (line[1] - line[0]) ** dims  # the integrand is 0 at the edges
     return list(torch.autograd.grad(integrand.sum() * area, (means, log_stds, logits)))
 
@@ -173,12 +177,7 @@ def landscape(ax, dims: int) -> None:
     """Q and the policy's density"""
     a = torch.linspace(-0.999, 0.999, 301, dtype=torch.float64)
     action = torch.stack(torch.meshgrid(*[a] * dims, indexing="ij"), -1).view(1, 1, -1, dims)
-    means, log_stds, logits = parameters(dims)
-    u = action.atanh()
-    log_prob = pmoe_sac.mixture_log_density(
-        u, means[None, None], log_stds[None, None], logits.log_softmax(-1)[None, None]
-    )
-    density = (log_prob - (1 - action.square()).log().sum(-1)).exp().view([301] * dims)
+    density = log_density(action.atanh(), *parameters(dims)).exp().view([301] * dims)
     q = q_value(action).view([301] * dims)
     if dims == 1:
         ax.plot(a, q, "k-", label="Q")

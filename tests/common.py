@@ -89,6 +89,15 @@ def train(algo: str, run_dir: Path, **fields) -> list[Path]:
     return MODULES[algo].train(make_args(algo, run_dir, **fields))
 
 
+def refused(result, *words) -> None:
+    """Asserts one clear line, exit status 2 and no traceback."""
+    assert result.returncode == 2, result.stderr
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
+    assert result.stdout == ""
+    for word in words:
+        assert word in result.stderr
+
+
 def rows_of(path: Path) -> list[dict]:
     with open(path) as file:
         return list(csv.DictReader(file))

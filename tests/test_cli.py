@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import ALGORITHMS, MODULES, PMOE, ROOT, SOURCES, flags, rows_of, same_run, train
+from common import ALGORITHMS, MODULES, PMOE, ROOT, SOURCES, flags, refused, rows_of, same_run, train
 
 from pmoe import cli, pmoe_sac
 
@@ -20,15 +20,6 @@ from pmoe import cli, pmoe_sac
 def files_below(path):
     """All but TensorBoard's, which a run of the test's own process may still be writing"""
     return {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and "tfevents" not in file.name}
-
-
-def refused(result, *words):
-    """Asserts one clear line, exit status 2 and no traceback."""
-    assert result.returncode == 2, result.stderr
-    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
-    assert result.stdout == ""
-    for word in words:
-        assert word in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import subprocess
 from difflib import SequenceMatcher
 
 import pytest
-from common import PMOE, ROOT
+from common import PMOE, ROOT, refused
 
 SIBLINGS = ["gating-sac", "mcp-sac", "gumbel-sac", "reinforce-sac", "mrp-sac"]
 
@@ -16,15 +16,6 @@ def lines_of(name):
     """Of an algorithm's file, without the marks of copied blocks"""
     path = ROOT / ("pmoe_sac.py" if name == "sac" else f"baselines/{name.replace('-', '_')}.py")
     return [re.sub(r"  # Copied from [\w.]+$", "", line) for line in path.read_text().splitlines()]
-
-
-def refused(result, *words):
-    """Asserts one clear line, exit status 2 and no traceback."""
-    assert result.returncode == 2, result.stderr
-    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
-    assert result.stdout == ""
-    for word in words:
-        assert word in result.stderr
 
 
 def counts(line):

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from common import refused
 from matplotlib import image, pyplot
 
 from pmoe.plots import estimators
@@ -172,7 +173,4 @@ def test_the_density_drawn_is_one():
 
 
 def test_plot_wants_to_know_what(pmoe):
-    result = pmoe("plot")
-    assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.startswith("error: ") and "--estimators" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    refused(pmoe("plot"), "--estimators")
