@@ -262,7 +262,7 @@ class Agent(nn.Module):
                 beta1.mul_(1 - 0.1 * active), beta2.mul_(1 - 0.001 * active)
                 gradient = torch.where(active > 0, gradient * clip, 0)
                 m.lerp_(gradient, 0.1 * active), v.lerp_(gradient.square(), 0.001 * active)
-                p.sub_(self.rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))
+                p.sub_(self.rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))  # not 0/0
 
     def log_prob(self, action: Tensor, chosen: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
         """log pi(a|s) or, with --surrogate primitive, log N_k(a|s) (eq. 10) of what the actor says of s, (S, B, 1)"""

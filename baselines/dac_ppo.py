@@ -267,7 +267,7 @@ class Agent(nn.Module):
                 beta1.mul_(1 - 0.1 * a), beta2.mul_(1 - 0.001 * a)
                 gradient = torch.where(a > 0, gradient * c, 0)
                 m.lerp_(gradient, 0.1 * a), v.lerp_(gradient.square(), 0.001 * a)
-                p.sub_(rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))
+                p.sub_(rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))  # not 0/0
 
     def log_probs(self, policy: tuple, action: Tensor, option: Tensor, before: Tensor) -> tuple[Tensor, ...]:
         """Of what the actor says: log pi_H(o|o', s) and log pi_L(a|s, o), (S, B, 1), and log pi_H of all options"""

@@ -10,20 +10,14 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from pmoe import cli
+
 ROOT = Path(__file__).parent.parent
 PMOE = str(Path(sys.executable).with_name("pmoe"))
 OFF_POLICY = {"learning_starts": 50, "random_steps": 100, "batch_size": 16}
 ON_POLICY = {"num_steps": 50, "minibatch_size": 25, "update_epochs": 2}
 ALGORITHMS = {  # its file, and what makes a quick run of it
-    "sac": ("pmoe_sac", OFF_POLICY),
-    "ppo": ("pmoe_ppo", ON_POLICY),
-    "gating-sac": ("baselines.gating_sac", OFF_POLICY),
-    "mcp-sac": ("baselines.mcp_sac", OFF_POLICY),
-    "gumbel-sac": ("baselines.gumbel_sac", OFF_POLICY),
-    "reinforce-sac": ("baselines.reinforce_sac", OFF_POLICY),
-    "mrp-sac": ("baselines.mrp_sac", OFF_POLICY),
-    "mcp-ppo": ("baselines.mcp_ppo", ON_POLICY),
-    "dac": ("baselines.dac_ppo", ON_POLICY),
+    algo: (file, ON_POLICY if file.endswith("_ppo") else OFF_POLICY) for algo, file in cli.ALGORITHMS.items()
 }
 MODULES = {algo: import_module(f"pmoe.{file}") for algo, (file, _) in ALGORITHMS.items()}
 SOURCES = {algo: Path(module.__file__).read_text() for algo, module in MODULES.items()}

@@ -72,10 +72,8 @@ def test_every_file_has_the_same_names_and_constants(path):
         assert ast.dump(mine[name]) == ast.dump(first[name])
 
 
-def test_every_algorithm_of_the_command_line_is_tested():
-    files = {f"{cli.__package__}.{file}": algo for algo, file in cli.ALGORITHMS.items()}
-    assert files == {module.__name__: algo for algo, module in MODULES.items()}
-    assert {path.stem for path in PATHS} == {name.split(".")[-1] for name in files}
+def test_every_algorithm_file_is_known_to_the_command_line():
+    assert {path.stem for path in PATHS} == {file.split(".")[-1] for file in cli.ALGORITHMS.values()}
 
 
 def test_generic_options_are_the_same(algo):
