@@ -274,20 +274,68 @@ def choose_renderer(env_id: str) -> None:
     fail(f"--video cannot render here ({'; '.join(dict.fromkeys(reasons))}); try libegl1 or libosmesa6")
 
 
+class Center(str, Enum):
+    mean = "mean"
+    iqm = "iqm"
+
+
+class Metric(str, Enum):
+    eval = "eval"
+    train = "train"
+
+
+class Axis(str, Enum):
+    steps = "steps"
+    time = "time"
+
+
 @app.command()
 def plot(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="PATH...", help="Folders of runs, finished or not; all below is read."),
+    ] = None,
+    auc: Annotated[
+        bool, typer.Option("--auc", help="Tables of areas under the curves; the paper's where its methods are there.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Performance profiles: the share of runs above each area.")
+    ] = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The method that percents are of; default: SAC for its family, DAC for PPO's.", metavar="METHOD"
+        ),
+    ] = None,
+    metric: Annotated[Metric, typer.Option(help="Returns of evaluations, or of training episodes.")] = "eval",
+    center: Annotated[Center, typer.Option(help="Over seeds: mean or interquartile mean.")] = "mean",
+    show_seeds: Annotated[bool, typer.Option("--show-seeds", help="A thin line for each seed.")] = False,
+    smooth: Annotated[int, typer.Option(min=1, help="Draw means over the last so many values.", metavar="W")] = 1,
+    x: Annotated[Axis, typer.Option("--x", help="Environment steps, or hours of finished runs.")] = "steps",
     estimators: Annotated[
-        bool, typer.Option("--estimators", help="Bias and variance of each method's gradient on a known problem.")
+        bool, typer.Option("--estimators", help="Needs no runs: bias and variance of each method's gradient.")
     ] = False,
     out: Annotated[Path, typer.Option(file_okay=False, help="The folder for what is drawn.")] = Path("figures"),
 ) -> None:
-    """Draw a figure and its table: say which. Writes csv, md, png and pdf."""
-    if not estimators:
-        fail("say what to plot: --estimators")
-    from .plots.estimators import report
+    """Draw learning curves, as in `pmoe plot runs/ --auc`, with 95 % bootstrap intervals over seeds. Figures are
+    written as png and pdf, tables as csv, md and tex."""
+    if not paths and not estimators:
+        fail("say what to plot: folders of runs, as in `pmoe plot runs/`, or --estimators")
+    files = []
+    if paths:
+        from .plots import learning
 
-    report(out)
-    print(f"wrote {', '.join(str(out / f'estimators.{x}') for x in ('csv', 'md', 'png', 'pdf'))}")
+        options = {"areas": auc, "profiles": profile, "reference": reference, "metric": metric.value}
+        options |= {"center": center.value, "show_seeds": show_seeds, "smooth": smooth, "x": x.value}
+        try:
+            files += learning.report(paths, out, **options)
+        except ValueError as error:
+            fail(str(error))
+    if estimators:
+        from .plots.estimators import report
+
+        files += report(out)
+    print(f"wrote {', '.join(map(str, files))}")
 
 
 @app.command("list")

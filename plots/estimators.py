@@ -6,19 +6,18 @@ two peaks of different height. The gradient of the objective is integrated on a 
 for the critic, which is Q. A sample is what the loss makes of one state; its critic evaluations are counted.
 """
 
-import csv
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 from torch import Tensor
 
 from .. import pmoe_sac
 from ..baselines import gumbel_sac, mrp_sac, reinforce_sac
+from .curves import pyplot, save
+from .tables import write
 
 K, ALPHA, GROUPS = 3, 0.2, ("means", "log sigmas", "router")
 ESTIMATORS = {  # its file and options
@@ -108,46 +107,25 @@ def study(dims: int, samples: int = 400_000, seed: int = 0, progress: bool = Fal
     return rows
 
 
-def report(out: Path, samples: int = 400_000) -> None:
-    """Runs the study in one and two action dimensions; writes OUT/estimators.csv, .md, .png and .pdf."""
+def report(out: Path, samples: int = 400_000) -> list[Path]:
+    """Runs the study in one and two action dimensions; writes OUT/estimators.csv, .md, .tex, .png and .pdf."""
     out.mkdir(parents=True, exist_ok=True)
-    rows = [row for dims in (1, 2) for row in study(dims, samples, progress=True)]
-    with open(out / "estimators.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    head = [
-        "A",
-        "estimator",
-        "critic",
-        *(f"bias, {g}" for g in GROUPS),
-        *(f"variance, {g}" for g in GROUPS),
-        "variance x critic",
-    ]
-    lines = []
+    records = [row for dims in (1, 2) for row in study(dims, samples, progress=True)]
+    bias, variance = ([f"{what}, {group}" for group in GROUPS] for what in ("bias", "variance"))
+    head, rows = ["A", "estimator", "critic", *bias, *variance, "variance x critic"], []
     for dims in (1, 2):
         for label in ESTIMATORS:
-            mine = [row for row in rows if (row["dims"], row["estimator"]) == (dims, label)]
-            cells = [str(dims), label, str(mine[0]["evaluations"])]
-            cells += [f"{row['bias']:.3f} ± {row['error']:.3f}" for row in mine]
-            cells += [f"{row['variance']:.3g}" for row in mine]
-            lines.append([*cells, f"{sum(row['variance'] for row in mine) * mine[0]['evaluations']:.3g}"])
-    table = Table(*head, title=f"K = {K}, alpha = {ALPHA}, {samples} samples; bias: |mean - gradient| / |gradient|")
-    for cells in lines:
-        table.add_row(*cells)
-    Console(width=max(Console().width, 170)).print(table)
-    text = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines)]
-    (out / "estimators.md").write_text("\n".join(text) + "\n")
-    draw(rows, out)
+            mine = [row for row in records if (row["dims"], row["estimator"]) == (dims, label)]
+            rows.append([str(dims), label, str(mine[0]["evaluations"])])
+            rows[-1] += [f"{row['bias']:.3f} ± {row['error']:.3f}" for row in mine]
+            rows[-1] += [f"{row['variance']:.3g}" for row in mine]
+            rows[-1] += [f"{sum(row['variance'] for row in mine) * mine[0]['evaluations']:.3g}"]
+    title = f"K = {K}, alpha = {ALPHA}, {samples} samples; bias: |mean - gradient| / |gradient|"
+    return write(out / "estimators", records, [(title, head, rows)]) + draw(records, out)
 
 
-def draw(rows: list[dict], out: Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcParams |= {"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+def draw(rows: list[dict], out: Path) -> list[Path]:
+    plt = pyplot()
     figure, axes = plt.subplots(2, 3, figsize=(10, 6), width_ratios=(1, 1.3, 1.3), layout="constrained")
     colours, y = ("#0072B2", "#E69F00", "#009E73"), np.arange(len(ESTIMATORS))
     for dims, (problem, bias, variance) in zip((1, 2), axes):
@@ -168,9 +146,7 @@ def draw(rows: list[dict], out: Path) -> None:
             ax.invert_yaxis()
             ax.grid(axis="x", alpha=0.3)
     figure.legend(*axes[0, 1].get_legend_handles_labels(), frameon=False, loc="outside upper right", ncols=3)
-    for suffix in ("png", "pdf"):
-        figure.savefig(out / f"estimators.{suffix}", dpi=200)
-    plt.close(figure)
+    return save(figure, out / "estimators")
 
 
 def landscape(ax, dims: int) -> None:

@@ -1,0 +1,45 @@
+"""What `pmoe plot PATH...` does: reads the runs, says what it read, draws and tabulates, and says what it left out."""
+
+from pathlib import Path
+
+from rich.text import Text
+
+from . import auc, curves, paper, profile
+from .runs import find, overview
+from .tables import console
+
+
+def report(
+    paths: list[Path],
+    out: Path,
+    *,
+    areas: bool = False,
+    profiles: bool = False,
+    reference: str | None = None,
+    metric: str = "eval",
+    center: str = "mean",
+    show_seeds: bool = False,
+    smooth: int = 1,
+    x: str = "steps",
+) -> list[Path]:
+    """Writes what was asked for below `out` and returns the files. ValueError: there is nothing to draw, or no such
+    reference; nothing has been written then."""
+    runs, notes = find(paths, metric)
+    if not runs:
+        raise ValueError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
+    if reference:
+        auc.check_reference(runs, reference)
+    table, more = overview(runs, metric)
+    console().print(table)
+    out.mkdir(parents=True, exist_ok=True)
+    files, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
+    notes += more + unseen
+    if areas:
+        written, more = auc.report(runs, out, reference, center, metric)
+        files, notes = files + written + paper.report(runs, out, center), notes + more
+    if profiles:
+        written, more = profile.draw(runs, out, reference)
+        files, notes = files + written, notes + more
+    for note in dict.fromkeys(notes):
+        console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)
+    return files
