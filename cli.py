@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import difflib
 import os
 import sys
 from enum import Enum
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+
+from .grid import nearest, run_paths
 
 ALGORITHMS = {
     "sac": "pmoe_sac",
@@ -50,11 +51,6 @@ def fail(message: str, status: int = 2) -> NoReturn:
     """Ends the program with one line for its user; status 2 is bad input, 1 what went wrong on the way."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status)
-
-
-def nearest(word: str, words) -> str:
-    near = difflib.get_close_matches(word, words, n=3, cutoff=0.4)
-    return f"nearest: {', '.join(near)}" if near else f"there are: {', '.join(words)}"
 
 
 def source(algo: str) -> str:
@@ -126,10 +122,16 @@ def run(
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         fail(f"--run-dir {args.run_dir}: {folder} is no folder that can be written to")
+    from .claims import claimed
+
     try:
-        module.train(args)
-    except OSError as error:
-        fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
+        with claimed(run_paths(algo, args)):
+            try:
+                module.train(args)
+            except OSError as error:
+                fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
+    except BlockingIOError as error:
+        fail(str(error), 75)
 
 
 def read_config(file: Path) -> dict:
@@ -311,7 +313,9 @@ def plot(
     center: Annotated[Center, typer.Option(help="Over seeds: mean or interquartile mean.")] = "mean",
     show_seeds: Annotated[bool, typer.Option("--show-seeds", help="A thin line for each seed.")] = False,
     smooth: Annotated[int, typer.Option(min=1, help="Draw means over the last so many values.", metavar="W")] = 1,
-    x: Annotated[Axis, typer.Option("--x", help="Environment steps, or hours of finished runs.")] = "steps",
+    x: Annotated[
+        Axis, typer.Option("--x", help="Steps, or hours: of finished runs, their process's time spread evenly.")
+    ] = "steps",
     estimators: Annotated[
         bool, typer.Option("--estimators", help="Needs no runs: bias and variance of each method's gradient.")
     ] = False,
@@ -324,18 +328,96 @@ def plot(
     files = []
     if paths:
         from .plots import learning
+        from .plots.runs import PlotError
 
         options = {"areas": auc, "profiles": profile, "reference": reference, "metric": metric.value}
         options |= {"center": center.value, "show_seeds": show_seeds, "smooth": smooth, "x": x.value}
         try:
             files += learning.report(paths, out, **options)
-        except ValueError as error:
+        except PlotError as error:
             fail(str(error))
     if estimators:
         from .plots.estimators import report
 
         files += report(out)
     print(f"wrote {', '.join(map(str, files))}")
+
+
+@app.command()
+def grid(
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="What to run; grids/ has one for each table.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes at a time, a thread each; default: the cores, or GPUs x per-gpu."),
+    ] = None,
+    per_gpu: Annotated[int, typer.Option(min=1, help="Processes that share a GPU.")] = 1,
+    retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
+    run_dir: Annotated[str | None, typer.Option(help="Where runs are kept, instead of the file's.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print the commands and, by a short measurement, the time they take.")
+    ] = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Submit as a job array; needs pip install pmoe[slurm].")
+    ] = False,
+    print_sbatch: Annotated[
+        bool, typer.Option("--print-sbatch", help="Print the script of a job array, to submit it yourself.")
+    ] = False,
+    partition: Annotated[str | None, typer.Option(help="Slurm: the partition.")] = None,
+    minutes: Annotated[int | None, typer.Option("--time", min=1, help="Slurm: minutes until it is requeued.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="Slurm: GPUs of a job.")] = None,
+    memory: Annotated[int | None, typer.Option(min=1, help="Slurm: GB of a job.")] = None,
+    job: Annotated[int | None, typer.Option(min=0, hidden=True, help="Only this job, as a job array has it.")] = None,
+) -> None:
+    """Run a grid of methods, environments and seeds, as in `pmoe grid grids/quick.toml`. Started again it goes on: what
+    is finished is skipped, what was interrupted is resumed."""
+    from .workers import Workers, places, preview
+
+    wanted = read_grid(file, run_dir)
+    if job is not None:
+        if job >= len(wanted.jobs):
+            fail(f"--job {job}: {file} has jobs 0 to {len(wanted.jobs) - 1}")
+        wanted.jobs = [wanted.jobs[job]]
+    given = {"partition": partition, "time": minutes, "gpus": gpus, "memory": memory}
+    wanted.slurm |= {name: value for name, value in given.items() if value is not None}
+    if dry_run:
+        return preview(wanted, places(workers, per_gpu))
+    if slurm or print_sbatch:
+        from . import slurm as cluster
+
+        return cluster.print_script(wanted, run_dir) if print_sbatch else cluster.submit(wanted, run_dir)
+    raise SystemExit(Workers(wanted, places(workers, per_gpu), retries).run())
+
+
+def read_grid(file: Path, run_dir: str | None = None):
+    from .grid import GridError, read
+
+    try:
+        return read(file, ALGORITHMS, run_dir)
+    except GridError as error:
+        fail(str(error))
+
+
+@app.command()
+def status(
+    path: Annotated[Path, typer.Argument(metavar="[FILE.toml | PATH]", help="A grid, or a folder of runs.")] = "runs",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: a state for each run.")] = False,
+) -> None:
+    """Say of each run whether it is done, running, failed, stale (its process died), stopped or missing. The exit
+    status is 0 if all are done, else 1."""
+    from .grid import find, show_status, status
+
+    if not path.exists():
+        fail(f"{path}: no such file or folder")
+    states = status(read_grid(path).paths if path.is_file() else find(path))
+    if not states:
+        fail(f"{path}: no run there")
+    if as_json:
+        import json
+
+        print(json.dumps({str(run): state for run, state in states.items()}, indent=2))
+    else:
+        show_status(states)
+    raise SystemExit(set(states.values()) != {"done"})
 
 
 @app.command("list")
@@ -373,3 +455,7 @@ def diff(
         except (OSError, UnicodeDecodeError) as error:
             fail(f"{name} cannot be read ({type(error).__name__})")
     show(a, b, *texts, side_by_side, context, stat)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,13 @@
 """Learning curves: one panel an environment, one line a method, an interval over its seeds."""
 
-import math
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from .runs import Run, by_method
+from .runs import PlotError, Run, by_method
 from .stats import CENTERS, bootstrap_curves
+from .tables import tracked
 
 # Okabe and Ito's colours, which the colour-blind tell apart; dashes and markers do it in black and white
 STYLES = {
@@ -23,10 +23,11 @@ STYLES = {
     "MCP-PPO": ("#009E73", "--", "D"),
     "DAC": ("#D55E00", "-", "v"),
 }
+HOLLOW = ("PPO", "PMOE-PPO", "MCP-PPO", "DAC")  # their markers
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
-MARKERS = "sD^vPX*<>o"
+MARKERS = "s^vPXD<>*o"
+SHADES = {4: 0.0, 2: -0.5, 8: 0.25, 10: 0.45, 14: 0.65, 16: 0.8}  # by K; light is below 0, dark above
 OTHERS = ("#7F3C8D", "#A5682A", "#6B6B6B", "#1B7C7C")  # of forks
-K = (4, 2, 8, 10, 14, 16)  # the paper's; the first is drawn as the method is
 
 
 def pyplot():
@@ -58,16 +59,17 @@ def styles(runs: list[Run]) -> dict[str, dict]:
         unknown = (OTHERS[zlib.crc32(run.name.encode()) % len(OTHERS)], ":", "*")
         colour, dash, marker = STYLES.get(run.name, unknown)
         k, dark = run.args["k"], 0.0
-        if run.base != run.name and k != K[0]:
-            place = K.index(k) if k in K else k
+        if run.base != run.name and k != 4:
+            place = list(SHADES).index(k) if k in SHADES else k
             dash, marker = DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)]
-            dark = -0.4 if k < K[0] else 0.2 * math.log2(k / K[0])
+            dark = SHADES.get(k, -0.25)
         variants = sorted({run.method for run in runs if run.base == base})
         for i, method in enumerate(variants):
-            middle = i - (len(variants) - 1) / 2
-            shaded = shade(colour, dark + 0.8 * middle / len(variants))
-            dash = dash if len(variants) == 1 else DASHES[i % len(DASHES)]
-            looks[method] = {"color": shaded, "linestyle": dash, "marker": marker}
+            middle = (i - (len(variants) - 1) / 2) / len(variants)
+            looks[method] = {"color": shade(colour, dark + 0.8 * middle), "marker": marker}
+            looks[method]["linestyle"] = dash if len(variants) == 1 else DASHES[i % len(DASHES)]
+            if run.name in HOLLOW:
+                looks[method]["markerfacecolor"] = "white"
     return looks
 
 
@@ -78,18 +80,17 @@ def shade(colour: str, dark: float) -> tuple[float, ...]:
 
 
 def resample(runs: list[Run], window: int, x: str) -> tuple[np.ndarray, np.ndarray]:
-    """Points (T,) that all the runs have reached and their curves (n, T), each a mean over its last `window` values. Of
-    more than 400 points, as of training episodes, the means over 200 stretches are left."""
+    """Points (T,) that all the runs have reached, and their curves (n, T), each a mean over its last `window` values;
+    T is 0 where they share none. Of more than 400, as of training episodes, the means over 200 stretches are left."""
     hours = [run.wall_time / run.steps[-1] / 3600 if x == "time" else 1 for run in runs]
-    xs = [run.steps * scale for run, scale in zip(runs, hours)]
-    ys = [smooth(run.returns, window) for run in runs]
-    first, last = max(x[0] for x in xs), min(x[-1] for x in xs)
-    points = np.unique(np.concatenate(xs))
+    curves = [(run.steps * scale, smooth(run.returns, window)) for run, scale in zip(runs, hours)]
+    first, last = max(at[0] for at, _ in curves), min(at[-1] for at, _ in curves)
+    points = np.unique(np.concatenate([at for at, _ in curves]))
     points = points[(points >= first) & (points <= last)]
     if len(points) <= 400:
-        return points, np.stack([np.interp(points, x, y) for x, y in zip(xs, ys)])
+        return points, np.stack([np.interp(points, at, y) for at, y in curves])
     edges = np.linspace(first, last, 201)
-    return (edges[1:] + edges[:-1]) / 2, np.stack([stretches(x, y, edges) for x, y in zip(xs, ys)])
+    return (edges[1:] + edges[:-1]) / 2, np.stack([stretches(at, y, edges) for at, y in curves])
 
 
 def stretches(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -108,44 +109,54 @@ def smooth(returns: np.ndarray, window: int) -> np.ndarray:
     return (sums[end] - sums[start]) / (end - start)
 
 
+def below(methods: int) -> dict:
+    """Where a legend goes: into its panel or, of many methods, below it"""
+    out = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 2} if methods > 4 else {}
+    return {"frameon": False, "fontsize": 7} | out
+
+
 def draw(
     runs: list[Run], out: Path, metric: str, center: str, show_seeds: bool, window: int, x: str
 ) -> tuple[list[Path], list[str]]:
-    """Writes OUT/curves.png and OUT/curves.pdf; returns them, and notes on what a curve does not show."""
-    plt, notes, panels, looks = pyplot(), [], by_method(runs), styles(runs)
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    size = (3.4 * columns, 2.6 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
-    for ax, (env, methods) in zip(axes.flat, panels.items()):
+    """Writes OUT/curves.png and OUT/curves.pdf; returns them, and notes on what a curve does not show. PlotError: there
+    is nothing to draw."""
+    notes, looks = [], styles(runs)
+    timed = [run for run in runs if run.wall_time is not None]
+    if x == "time" and len(timed) < len(runs):
+        notes.append(f"{len(runs) - len(timed)} unfinished runs have no time yet, so that only finished ones are drawn")
+        runs = timed
+    panels = {env: {} for env in by_method(runs)}
+    for env, methods in tracked(by_method(runs).items(), "curves"):
         for method, group in methods.items():
-            if x == "time" and any(run.wall_time is None for run in group):
-                notes.append(f"{env}, {method}: unfinished runs have no time; only finished ones are drawn")
-                group = [run for run in group if run.wall_time is not None]
-            if not group:
-                continue
-            longest = max(run.steps[-1] for run in group)
             points, curves = resample(group, window, x)
             if not len(points):
                 notes.append(f"{env}, {method}: its seeds have no steps in common yet; not drawn")
                 continue
-            if metric == "eval" and x == "steps" and points[-1] < longest:
-                notes.append(f"{env}, {method}: drawn up to step {points[-1]:,.0f}, which all its seeds have reached")
-            look = looks[method]
-            low, high = bootstrap_curves(curves, CENTERS[center])
-            marks = {"markevery": max(1, len(points) // 6), "markersize": 4, "linewidth": 1.4}
-            ax.plot(points, CENTERS[center](curves.T), **look, **marks, label=f"{method} (n = {len(group)})")
-            ax.fill_between(points, low, high, color=look["color"], alpha=0.15, linewidth=0)
+            last, longest = (end(run.steps[-1] for run in group) for end in (min, max))
+            if last < longest and (metric == "eval" or any(run.wall_time is None for run in group)):
+                notes.append(f"{env}, {method}: drawn up to step {last:,.0f}, which all its seeds have reached")
+            interval = bootstrap_curves(curves, CENTERS[center])
+            panels[env][method] = points, curves, CENTERS[center](curves.T), interval
+    if not any(panels.values()):
+        raise PlotError(f"nothing to draw: {'; '.join(notes) or 'no runs'}")
+    plt, columns = pyplot(), min(3, len(panels))
+    size = (3.4 * columns, 2.6 * -(-len(panels) // columns))
+    figure, axes = plt.subplots(-(-len(panels) // columns), columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat[len(panels) :]:
+        ax.remove()
+    for ax, (env, lines) in zip(axes.flat, panels.items()):
+        for i, (method, (points, curves, middle, (low, high))) in enumerate(lines.items()):
+            step = max(1, len(points) // 6)
+            marks = {"markevery": (i * step // len(lines), step), "markersize": 4, "linewidth": 1.4, "zorder": 3}
+            ax.plot(points, middle, **looks[method], **marks, label=f"{method} (n = {len(curves)})")
+            ax.fill_between(points, low, high, color=looks[method]["color"], alpha=0.15, linewidth=0)
             for curve in curves if show_seeds else ():
-                ax.plot(points, curve, color=look["color"], linewidth=0.5, alpha=0.6)
+                ax.plot(points, curve, color=looks[method]["color"], linewidth=0.5, alpha=0.4)
         ax.set(title=env, xlabel="hours" if x == "time" else "environment steps")
         if x == "steps":
             ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
         ax.grid(alpha=0.25)
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 2} if len(methods) > 4 else {}
-        ax.legend(frameon=False, fontsize=7, **below)
+        ax.legend(**below(len(lines)))
     what = "evaluation return" if metric == "eval" else "training return"
     figure.supylabel(f"{what}, {center.replace('iqm', 'IQM')} and 95 % interval", fontsize=8)
     return save(figure, out / "curves"), notes

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.text import Text
 
 from . import auc, curves, paper, profile
-from .runs import find, overview
+from .runs import PlotError, find, overview
 from .tables import console
 
 
@@ -22,11 +22,11 @@ def report(
     smooth: int = 1,
     x: str = "steps",
 ) -> list[Path]:
-    """Writes what was asked for below `out` and returns the files. ValueError: there is nothing to draw, or no such
-    reference; nothing has been written then."""
+    """Writes what was asked for below `out` and returns the files. PlotError: there is nothing to draw, or no such
+    reference."""
     runs, notes = find(paths, metric)
     if not runs:
-        raise ValueError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
+        raise PlotError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
     if reference:
         auc.check_reference(runs, reference)
     table, more = overview(runs, metric)
@@ -36,9 +36,11 @@ def report(
     notes += more + unseen
     if areas:
         written, more = auc.report(runs, out, reference, center, metric)
-        files, notes = files + written + paper.report(runs, out, center), notes + more
+        files, notes = files + written, notes + more
+        written, more = paper.report(runs, out, center, metric)
+        files, notes = files + written, notes + more
     if profiles:
-        written, more = profile.draw(runs, out, reference)
+        written, more = profile.draw(runs, out, reference, center)
         files, notes = files + written, notes + more
     for note in dict.fromkeys(notes):
         console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)

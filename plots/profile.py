@@ -1,46 +1,49 @@
 """Performance profiles: which share of a method's runs is better than so many percent of the reference."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .auc import across, compare, pools
-from .curves import pyplot, save, styles
+from .auc import compare, everywhere, pooled, pools
+from .curves import below, pyplot, save, styles
 from .runs import Run
-from .stats import bootstrap, mean, profile
+from .stats import CENTERS, bootstrap, profile
 
 
-def pooled_profile(strata: list[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
-    return profile(np.concatenate(strata, -1), thresholds)
+def mean_profile(strata: list[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
+    """Mean of the environments' profiles (..., T)"""
+    return np.mean([profile(x, thresholds) for x in strata], 0)
 
 
-def draw(runs: list[Run], out: Path, reference: str | None) -> tuple[list[Path], list[str]]:
+def draw(runs: list[Run], out: Path, reference: str | None, center: str) -> tuple[list[Path], list[str]]:
     """Writes OUT/profile.png and .pdf: a panel for the environments of one version and number of steps, a line for each
     method that has runs on all of them, with a 95 % interval at each threshold. Returns the files, and notes."""
-    tasks, notes = compare(runs, reference)
-    groups = pools(tasks)
+    tasks, notes = compare(runs, reference, center)
+    groups = pools([task for task in tasks if task.base and CENTERS[center](task.areas(task.base)) > 0])
     if not groups:
-        return [], [*notes, "no performance profile, as there is no reference to give percents of"]
-    plt, looks = pyplot(), styles(runs)
-    figure, axes = plt.subplots(1, len(groups), figsize=(3.6 * len(groups), 2.8), squeeze=False, layout="constrained")
+        return [], [*notes, "no performance profile, as there are no percents to draw it of"]
+    plt, looks, columns = pyplot(), styles(runs), min(3, len(groups))
+    size = (3.6 * columns, 2.8 * -(-len(groups) // columns))
+    figure, axes = plt.subplots(-(-len(groups) // columns), columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat[len(groups) :]:
+        ax.remove()
     for ax, pool in zip(axes.flat, groups):
-        scores = {}
-        for method, labels in across(pool).items():
-            if None in labels:
-                notes.append(f"{method} is not in the profile: it has no runs on one of its environments")
-            else:
-                strata = [100 * task.areas[m] / mean(task.areas[task.base]) for task, m in zip(pool, labels)]
-                scores[method] = looks[labels[0]] | {"marker": ""}, strata
-        every = np.concatenate([x for _, strata in scores.values() for x in strata])
-        thresholds = np.linspace(min(0, every.min()), 1.05 * every.max(), 200)
-        for method, (look, strata) in scores.items():
-            low, high = bootstrap(strata, partial(pooled_profile, thresholds=thresholds), 2000)
+        methods, missing = everywhere(pool)
+        notes += missing
+        scale = [100 / CENTERS[center](task.areas(task.base)) for task in pool]
+        scores = {m: [s * task.areas(x) for s, task, x in zip(scale, pool, methods[m])] for m in methods}
+        every = np.concatenate([x for strata in scores.values() for x in strata])
+        thresholds = np.linspace(every.min() - 0.05 * np.ptp(every), every.max() + 0.05 * np.ptp(every), 200)
+        for i, (method, strata) in enumerate(scores.items()):
+            low, high = bootstrap(strata, lambda drawn, at=thresholds: mean_profile(drawn, at), 2000)
+            look = looks[methods[method][0]] | {"markevery": (4 * i, 40), "markersize": 4}
             label = f"{method} (n = {sum(map(len, strata))})"
-            ax.step(thresholds, pooled_profile(strata, thresholds), where="post", **look, label=label)
+            ax.step(thresholds, mean_profile(strata, thresholds), where="post", **look, label=label)
             ax.fill_between(thresholds, low, high, color=look["color"], alpha=0.15, linewidth=0, step="post")
-        ax.set(xlabel=f"AUC, % of {pool[0].base}", ylabel="fraction of runs above", ylim=(0, 1.02))
-        ax.set_title("\n".join(task.env for task in pool), fontsize=8)
-        ax.legend(frameon=False, fontsize=7)
+        ax.set(xlabel=f"AUC, % of {pool[0].base}'s {center.replace('iqm', 'IQM')}", ylabel="fraction of runs above")
+        ax.set_ylim(-0.02, 1.02)
+        title = pooled(pool) if len(pool) < 3 else f"{len(pool)} environments, {pool[0].label.partition(', ')[2]}"
+        ax.set_title(title, fontsize=8)
+        ax.legend(**below(len(scores)))
         ax.grid(alpha=0.25)
     return save(figure, out / "profile"), notes

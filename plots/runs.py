@@ -4,12 +4,13 @@ import json
 import os
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 from rich.table import Table
+
+from .tables import tracked
 
 FILES = {"eval": ("eval.csv", "return_mean"), "train": ("episodes.csv", "episodic_return")}  # by --metric
 NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
@@ -23,10 +24,13 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
     "mcp-ppo": "MCP-PPO",
     "dac": "DAC",
 }
-PPO_FAMILY = ("ppo", "mcp-ppo", "dac")
 # options that make no other experiment, or stand in the label as they are
 FREE = ("env_id", "k", "tag", "seed", "num_seeds", "run_dir", "device", "compile", "checkpoint_every", "resume")
 FREE += ("overwrite", "track")
+
+
+class PlotError(ValueError):
+    """Why there is nothing to draw, in one line"""
 
 
 @dataclass
@@ -40,42 +44,68 @@ class Run:
     returns: np.ndarray  # (T,)
     age: float  # seconds since the curve was written
     wall_time: float | None  # seconds, of a finished run
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
     method: str = ""  # as `name_methods` calls it
 
-    def __post_init__(self):
-        self.env, self.seed, self.budget = (self.args[name] for name in ("env_id", "seed", "total_timesteps"))
-        self.tag = self.path.absolute().parent.name.removeprefix(f"{self.algo}-k{self.args['k']}").removeprefix("-")
-        self.name = NAMES.get(self.algo, self.algo)
-        if self.algo in ("sac", "ppo") and self.args["k"] == 1:
-            self.name = self.algo.upper()
+    @property
+    def env(self) -> str:
+        return self.args["env_id"]
+
+    @property
+    def seed(self) -> int:
+        return self.args["seed"]
+
+    @property
+    def budget(self) -> int:
+        """Steps it is to make"""
+        return self.args["total_timesteps"]
+
+    @property
+    def tag(self) -> str:
+        """What its directory's name says beside algorithm and K"""
+        folder = os.fsencode(self.path.absolute().parent.name).decode(errors="replace")
+        return folder.removeprefix(f"{self.algo}-k{self.args['k']}").removeprefix("-")
+
+    @property
+    def family(self) -> str:
+        """SAC or PPO, of forks too"""
+        return "PPO" if "num_steps" in self.args else "SAC"
+
+    @property
+    def name(self) -> str:
+        """In the papers' legends; a fork's is its own"""
+        plain = self.algo in ("sac", "ppo") and self.args["k"] == 1
+        return self.algo.upper() if plain else NAMES.get(self.algo, self.algo)
 
     @property
     def base(self) -> str:
-        """The method with its number of primitives, where that says something"""
+        """The name with its number of primitives, where that says something"""
         return self.name if self.name in ("SAC", "PPO") else f"{self.name} K={self.args['k']}"
+
+    @property
+    def settings(self) -> dict:
+        return {name: x for name, x in self.args.items() if name not in FREE}
 
 
 def find(paths: list[Path], metric: str = "eval") -> tuple[list[Run], list[str]]:
     """The runs below the paths that have a curve, and notes on what has none."""
-    directories, notes = {}, []
+    found, seen, notes = {}, set(), []
     for path in paths:
-        before = len(directories)
-        for folder, inner, files in os.walk(path):
+        there = False
+        for folder, inner, files in os.walk(path, followlinks=True, onerror=lambda error: notes.append(str(error))):
+            real = os.path.realpath(folder)
             if {"config.json", "eval.csv", "episodes.csv"} & set(files):
-                directories.setdefault(os.path.realpath(folder), Path(folder))
-                inner.clear()
-            inner.sort()
-        if len(directories) == before:
-            notes.append(f"{path}: no run there" if path.exists() else f"{path}: no such folder")
-    runs = []
-    for directory in track(directories.values(), "reading runs", transient=True, disable=len(directories) < 100):
-        run = read(directory, metric)
-        if isinstance(run, Run):
-            runs.append(run)
-        else:
-            notes.append(f"{directory}: {run}; left out")
-    return name_methods(runs, notes), notes
+                there = True
+                found.setdefault(real, Path(folder))
+            inner[:] = sorted(inner) if real not in seen or folder == str(path) else []  # links may go in circles
+            seen.add(real)
+        if not there and path.is_dir():
+            notes.append(f"{path}: no run there")
+        elif not path.is_dir():
+            notes.append(f"{path}: {'is a file, no folder of runs' if path.exists() else 'no such folder'}")
+    read_ones = [(directory, read(directory, metric)) for directory in tracked(found.values(), "reading runs")]
+    notes += [f"{directory}: {run}; left out" for directory, run in read_ones if not isinstance(run, Run)]
+    return name_methods([run for _, run in read_ones if isinstance(run, Run)], notes), notes
 
 
 def read(directory: Path, metric: str) -> "Run | str":
@@ -83,24 +113,31 @@ def read(directory: Path, metric: str) -> "Run | str":
     try:
         config = json.loads((directory / "config.json").read_text())
         algo, args = config["algo"], config["args"]
-        [args[name] for name in ("env_id", "k", "seed", "total_timesteps")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"no run, its config.json is missing or damaged ({type(error).__name__})"
+        fields = {"env_id": str, "k": int, "seed": int, "total_timesteps": int}
+        if type(algo) is not str or any(type(args[name]) is not kind for name, kind in fields.items()):
+            raise ValueError
+    except FileNotFoundError:
+        return "no run, it has no config.json"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no run, its config.json is damaged or of something else"
     file, column = FILES[metric]
     try:
         steps, returns, notes = read_csv(directory / file, column)
         age = time.time() - (directory / file).stat().st_mtime
-    except (OSError, ValueError) as error:
-        return f"{file} {error if isinstance(error, ValueError) else f'cannot be read ({error.strerror})'}"
+    except OSError as error:
+        return f"{file} cannot be read ({error.strerror})"
+    except ValueError as error:
+        return f"{file} {error}"
     wall_time = None
-    if (directory / "done.json").exists():
-        try:
-            done = json.loads((directory / "done.json").read_text())
-            wall_time = done["wall_time"]
-            if metric == "eval" and steps[-1] < done["step"]:
-                notes.append(f"finished, but {file} ends at step {steps[-1]:,.0f} of {done['step']:,.0f}")
-        except (ValueError, KeyError, TypeError):
-            notes.append("done.json is damaged; taken as unfinished")
+    try:
+        done = json.loads((directory / "done.json").read_text())
+        last, wall_time = int(done["step"]), float(done["wall_time"])
+        if metric == "eval" and steps[-1] < last:
+            notes.append(f"finished, but {file} ends at step {steps[-1]:,.0f} of {last:,}")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        notes.append("done.json is damaged; taken as unfinished")
     return Run(directory, algo, args, steps, returns, age, wall_time, notes)
 
 
@@ -126,37 +163,44 @@ def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]
         notes.append(f"{file.name}: {(~finite).sum()} of its {len(finite)} rows are not finite, left out")
     if not finite.any():
         raise ValueError("has no finite row")
-    return steps[finite], values[finite], notes
+    steps, where = np.unique(steps[finite], return_inverse=True)  # parallel environments end episodes at one step
+    return steps, np.bincount(where, values[finite]) / np.bincount(where), notes
 
 
 def name_methods(runs: list[Run], notes: list[str]) -> list[Run]:
     """Gives every run its method's label: the paper's name, K, and, where an environment has several configurations of
-    them, what differs. Runs of one label are one configuration; a seed that comes twice is left out, with a note."""
+    that, the user's tag and the options that differ. A seed that comes twice is left out, with a note."""
     alike = defaultdict(list)
     for run in runs:
         alike[run.base].append(run)
     for base, group in alike.items():
-        common = set.intersection(*(set(run.args) for run in group)) - set(FREE)
         by_env = defaultdict(list)
         for run in group:
             by_env[run.env].append(run)
-        differ = [n for n in common if any(len({json.dumps(r.args[n]) for r in mine}) > 1 for mine in by_env.values())]
-        named = any(len({run.args.get("tag") for run in mine}) > 1 for mine in by_env.values())
+        common = set.intersection(*(set(run.settings) for run in group))
+        differ = [n for n in sorted(common) if any(len({str(r.args[n]) for r in mine}) > 1 for mine in by_env.values())]
+        tagged = any(len({run.args.get("tag") for run in mine}) > 1 for mine in by_env.values())
         tags = defaultdict(set)
         for run in group:
-            parts = [run.args["tag"]] if named and run.args.get("tag") else []
-            parts += [f"{n}={run.args[n]}".replace("total_timesteps", "steps") for n in sorted(differ)]
+            parts = [run.args["tag"]] if tagged and run.args.get("tag") else []
+            parts += [f"{run.budget:,} steps" if n == "total_timesteps" else f"{n}={run.args[n]}" for n in differ]
             run.method = " ".join([base, *parts])
             tags[run.env, run.method].add(run.tag)
         for run in group:
             if len(tags[run.env, run.method]) > 1:  # something differs that not all of them know
                 run.method += f" {run.tag}"
-    seen = {}
+        if unknown := sorted(set.union(*(set(run.settings) for run in group)) - common):
+            notes.append(
+                f"{base}: some config.json lack {', '.join(unknown)}, and are taken as by the rest of their name"
+            )
+    kept = {}
     for run in runs:
-        first = seen.setdefault((run.env, run.method, run.seed), run)
-        if first is not run:
-            notes.append(f"{run.path}: the same seed of the same method as {first.path}; left out")
-    return list(seen.values())
+        one = run.env, run.method, run.seed
+        first, second = sorted([kept.get(one, run), run], key=lambda r: (r.wall_time is None, -r.steps[-1]))
+        if first is not second:
+            notes.append(f"{second.path}: the same seed of the same method as {first.path}; left out")
+        kept[one] = first
+    return list(kept.values())
 
 
 def by_method(runs: list[Run]) -> dict[str, dict[str, list[Run]]]:
@@ -168,15 +212,16 @@ def by_method(runs: list[Run]) -> dict[str, dict[str, list[Run]]]:
 
     def place(item) -> tuple:
         run = item[1][0]
-        return order.index(run.name) if run.name in order else len(order), run.name, run.args["k"], item[0]
+        rank = order.index(run.name) if run.name in order else len(order)
+        return rank, run.name, run.args["k"], run.budget, item[0]
 
     return {env: dict(sorted(methods.items(), key=place)) for env, methods in sorted(groups.items())}
 
 
 def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
     """What was read: a table with a row for each environment and method, and notes on runs that are not whole"""
-    what = "evaluation" if metric == "eval" else "training"
-    table = Table("environment", "method", "seeds", "steps", "state", title=f"{what} returns of {len(runs)} runs")
+    title = f"{len(runs)} runs, {' of '.join(reversed(FILES[metric]))}"
+    table = Table("environment", "method", "seeds", "steps", "state", title=title)
     notes = [f"{run.path}: {note}" for run in runs for note in run.notes]
     few = []
     for env, methods in by_method(runs).items():
@@ -199,7 +244,7 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
             table.add_row(env, method, spans([run.seed for run in group]), steps, state)
         table.add_section()
     if few:
-        notes.append(f"fewer than five seeds, so that intervals mean little: {'; '.join(few)}")
+        notes.append(f"fewer than five seeds, so that intervals are hardly more than their range: {'; '.join(few)}")
     return table, notes
 
 

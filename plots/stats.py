@@ -28,10 +28,13 @@ CENTERS = {"mean": mean, "iqm": iqm}
 def interval(replicates: np.ndarray, sizes: Sequence[int], confidence: float = 0.95) -> np.ndarray:
     """Low and high (2, ...) of a statistic's bootstrap replicates (R, ...) from strata of `sizes` runs. The percentile
     interval of few runs is too narrow by sqrt((n - 1) / n), and has normal quantiles where Student's are wider: its
-    tails are moved out by both, as in Hesterberg (2015, arXiv 1411.5279). A single run has no interval: NaN."""
-    n, v, z = min(sizes), sum(sizes) - len(sizes), NormalDist().inv_cdf((1 + confidence) / 2)
+    tails are moved out by both, as in Hesterberg (2015, arXiv 1411.5279). From five runs on it then covers the mean of
+    normal data as often as it says; of three or four it is their range, which does so in about 75 % or 88 % of cases;
+    a single run has none: NaN."""
+    n, z = min(sizes), NormalDist().inv_cdf((1 + confidence) / 2)
     if n < 2:
         return np.full((2, *replicates.shape[1:]), np.nan)
+    v = len(sizes) * (n - 1)  # degrees of freedom, those of equal sizes
     t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)  # Abramowitz and Stegun 26.7.5
     t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
     tail = NormalDist().cdf(-t * (n / (n - 1)) ** 0.5)
@@ -46,7 +49,7 @@ def bootstrap(strata: Sequence[np.ndarray], statistic: Callable, replicates: int
     return interval(statistic(drawn), [len(x) for x in strata])
 
 
-def bootstrap_curves(curves: np.ndarray, center: Callable, replicates: int = 2000, seed: int = 0) -> np.ndarray:
+def bootstrap_curves(curves: np.ndarray, center: Callable, replicates: int = 5000, seed: int = 0) -> np.ndarray:
     """95 % interval (2, T) of the center of curves (n, T), drawn as wholes"""
     drawn = np.random.default_rng(seed).integers(len(curves), size=(replicates, len(curves)))
     return interval(np.stack([center(points[drawn]) for points in curves.T], -1), [len(curves)])

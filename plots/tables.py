@@ -3,18 +3,33 @@
 import csv
 import math
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
-LATEX = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "–": "--", "±": r"$\pm$"}
+LATEX = {c: "\\" + c for c in "%&_#${}"} | {"–": "--", "±": r"$\pm$", "|": r"$|$", "~": r"\textasciitilde{}"}
+LATEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
 
 
 def console() -> Console:
-    """As wide as the terminal, or 120 columns where there is none"""
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    """As wide as the terminal, or wide enough where there is none"""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+
+
+def tracked(items: Iterable, text: str) -> Iterator:
+    """The items, with a progress bar once they take longer than a second"""
+    items, began = list(items), time.monotonic()
+    with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task(text, total=len(items), visible=False)
+        for item in items:
+            yield item
+            bar.update(task, advance=1, visible=time.monotonic() - began > 1)
 
 
 def number(x: float, digits: int = 1) -> str:
@@ -28,12 +43,12 @@ def with_interval(x: float, low: float, high: float, digits: int = 1) -> str:
 
 
 def show(title: str, head: list[str], rows: list[list[str]]) -> None:
-    table = Table(*head, title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(*head, box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         table.add_row(*row)
-    console().print(table)
+    console().print(Text(title, "italic"), table, sep="\n")
 
 
 def write_csv(file: Path, records: list[dict]) -> None:
@@ -44,7 +59,8 @@ def write_csv(file: Path, records: list[dict]) -> None:
 
 
 def markdown(title: str, head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    lines = [[cell.replace("|", r"\|") for cell in row] for row in (head, *rows)]
+    lines.insert(1, ["---"] + ["---:"] * (len(head) - 1))
     return "\n".join([title, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
 
 
@@ -61,11 +77,13 @@ def escape(text: str) -> str:
     return indent + "".join(LATEX.get(c, c) for c in text.lstrip())
 
 
-def write(stem: Path, records: list[dict], tables: list[tuple[str, list[str], list[list[str]]]]) -> list[Path]:
-    """Writes STEM.csv of the records, STEM.md and STEM.tex of the tables (title, head, rows), and prints these."""
+def write(stem: Path, records: list[dict], tables: list[tuple[str, list[str], list[list[str]]]], foot="") -> list[Path]:
+    """Writes STEM.csv of the records (at least one), and STEM.md and STEM.tex of the tables (title, head, rows) with a
+    line below them; prints these; returns the files."""
     for table in tables:
         show(*table)
-    write_csv(stem.with_suffix(".csv"), records)
-    stem.with_suffix(".md").write_text("\n".join(markdown(*table) for table in tables))
-    stem.with_suffix(".tex").write_text("\n".join(latex(*table) for table in tables))
-    return [stem.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
+    files = [stem.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
+    write_csv(files[0], records)
+    files[1].write_text("\n".join([*(markdown(*table) for table in tables), *([foot + "\n"] if foot else [])]))
+    files[2].write_text("\n".join([*(latex(*table) for table in tables), *([escape(foot) + "\n"] if foot else [])]))
+    return files
