@@ -370,6 +370,7 @@ def grid(
 ) -> None:
     """Run a grid of methods, environments and seeds, as in `pmoe grid grids/quick.toml`. Started again it goes on: what
     is finished is skipped, what was interrupted is resumed."""
+    from .grid import GridError
     from .workers import Workers, places, preview
 
     wanted = read_grid(file, run_dir)
@@ -384,7 +385,10 @@ def grid(
     if slurm or print_sbatch:
         from . import slurm as cluster
 
-        return cluster.print_script(wanted, run_dir) if print_sbatch else cluster.submit(wanted, run_dir)
+        try:
+            return cluster.print_script(wanted, run_dir) if print_sbatch else cluster.submit(wanted, run_dir)
+        except GridError as error:
+            fail(str(error))
     raise SystemExit(Workers(wanted, places(workers, per_gpu), retries).run())
 
 

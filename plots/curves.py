@@ -111,7 +111,7 @@ def smooth(returns: np.ndarray, window: int) -> np.ndarray:
 
 def below(methods: int) -> dict:
     """Where a legend goes: into its panel or, of many methods, below it"""
-    out = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.22), "ncols": 2} if methods > 4 else {}
+    out = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.26), "ncols": 2} if methods > 4 else {}
     return {"frameon": False, "fontsize": 7} | out
 
 
