@@ -295,7 +295,7 @@ class Axis(str, Enum):
 def plot(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="Folders of runs, finished or not; all below is read."),
+        typer.Argument(metavar="PATH...", help="Folders of runs, finished or not; a grid's file.toml."),
     ] = None,
     auc: Annotated[
         bool, typer.Option("--auc", help="Tables of areas under the curves; the paper's where its methods are there.")
@@ -325,15 +325,27 @@ def plot(
     written as png and pdf, tables as csv, md and tex."""
     if not paths and not estimators:
         fail("say what to plot: folders of runs, as in `pmoe plot runs/`, or --estimators")
-    files = []
-    if paths:
+    files, folders = [], []
+    for path in paths or []:
+        if path.suffix != ".toml" or not path.is_file():
+            folders.append(path)
+            continue
+        wanted = read_grid(path)
+        there = [run for run in wanted.paths if run.exists()]
+        print(f"{path}: {len(there)} of its {len(wanted.paths)} runs have begun")
+        folders += there
+        auc, profile = auc or wanted.plot.get("auc", False), profile or wanted.plot.get("profile", False)
+        reference = reference or wanted.plot.get("reference")
+    if paths and not folders:
+        fail("there is nothing to draw yet")
+    if folders:
         from .plots import learning
         from .plots.runs import PlotError
 
         options = {"areas": auc, "profiles": profile, "reference": reference, "metric": metric.value}
         options |= {"center": center.value, "show_seeds": show_seeds, "smooth": smooth, "x": x.value}
         try:
-            files += learning.report(paths, out, **options)
+            files += learning.report(folders, out, **options)
         except PlotError as error:
             fail(str(error))
     if estimators:

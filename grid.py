@@ -23,7 +23,7 @@ from .claims import beside, holder
 
 OWN = {  # what is no option of `pmoe run`, and what it may hold
     "seeds_per_process": int,
-    "plot": {"auc": bool, "profile": bool, "reference": str, "metric": str, "center": str},
+    "plot": {"auc": bool, "profile": bool, "reference": str},
     "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},
 }
 STATES = ("done", "running", "failed", "stale", "stopped", "missing")

@@ -20,6 +20,7 @@ from rich.text import Text
 from .claims import holder
 from .grid import Grid, Job, checkpoint, command, count, progress, status, unfinished
 
+PAUSE = 5.0  # seconds between looks at the disk
 TAKEN = 75  # exit status of `pmoe run` where another process has the run
 
 
@@ -60,6 +61,7 @@ class Workers:
         self.grid, self.retries, self.free = grid, retries, deque(slots)
         self.waiting, self.active, self.failed = deque(grid.jobs), [], []
         self.signals = []  # what asked to stop
+        self.looked = -PAUSE  # when all that waits was last found to be another worker's
         self.console = Console(highlight=False, markup=False)
 
     def run(self) -> int:
@@ -80,7 +82,7 @@ class Workers:
                     time.sleep(0.2)
         finally:
             for work in self.active:  # an error in this program itself
-                work.process.kill()
+                work.process.terminate()
             for number, handler in catch.items():
                 signal.signal(number, handler)
         for job in self.failed:
@@ -100,7 +102,8 @@ class Workers:
             self.ended(work)
         if self.signals:
             return self.stop()
-        for _ in range(len(self.waiting) if self.free else 0):
+        look = self.free and time.monotonic() > self.looked + PAUSE
+        for _ in range(len(self.waiting) if look else 0):
             job = self.waiting.popleft()
             parts = unfinished(job)
             if any((holder(path) or {"alive": False})["alive"] for part in parts for path in part.paths):
@@ -110,7 +113,9 @@ class Workers:
             if parts:
                 self.launch(parts[0])
             if not self.free:
-                break
+                return True
+        if look:  # all that wait are other workers', or nothing does
+            self.looked = time.monotonic()
         return bool(self.active or self.waiting)
 
     def launch(self, job: Job) -> None:
