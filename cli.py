@@ -63,6 +63,8 @@ def complete(ctx: typer.Context, incomplete: str) -> list[str]:
     before = ctx.params.get("words") or []
     if before and before[-1] in ("--env", "--env-id"):
         from gymnasium import registry as words
+
+        import_module(f"{__package__}.envs")
     else:
         words = () if set(before) & set(ALGORITHMS) else ALGORITHMS
     return [word for word in words if word.startswith(incomplete)]
@@ -115,6 +117,7 @@ def run(
         if not alone:
             fail(f"name an algorithm, as in `pmoe run sac --help`; there are: {', '.join(ALGORITHMS)}")
         fail(f"unknown algorithm {alone[0]!r}; {nearest(alone[0], ALGORITHMS)}")
+    import_module(f"{__package__}.envs")
     module = import_module(f"{__package__}.{ALGORITHMS[algo]}")
     args = parse(module.Args, as_flags(recorded.get("args", {})) + argv, algo)
     folder = Path(args.run_dir).absolute()
@@ -207,6 +210,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    import_module(f"{__package__}.envs")
     module = import_module(f"{__package__}.{ALGORITHMS[config['algo']]}")
     actor = module.load_actor(run_dir)
     if primitive is not None and primitive >= actor.k:
@@ -265,7 +269,8 @@ def choose_renderer(env_id: str) -> None:
 
     screen = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     given = "MUJOCO_GL" in os.environ or screen
-    probe = "import sys, gymnasium; e = gymnasium.make(sys.argv[1], render_mode='rgb_array'); e.reset(); e.render()"
+    probe = f"import sys, gymnasium, {__package__}.envs; e = gymnasium.make(sys.argv[1], render_mode='rgb_array'); "
+    probe += "e.reset(); e.render()"
     reasons = []
     for choice in [{}] if given else [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]:
         command = [sys.executable, "-W", "ignore", "-c", probe, env_id]

@@ -93,7 +93,8 @@ def read(file: Path, algorithms: dict[str, str], run_dir: str | None = None) -> 
     except (OSError, UnicodeDecodeError) as error:
         raise GridError(f"{file} cannot be read ({getattr(error, 'strerror', None) or 'not UTF-8'})") from None
     except tomllib.TOMLDecodeError as error:
-        raise GridError(f"{file}: {error}") from None
+        line = re.search(r"at line (\d+)", str(error))
+        raise GridError(f"{file}:{line[1] if line else len(text.splitlines())}: {error}") from None
 
     def wrong(key: str, message: str, method: int | None = None) -> GridError:
         return GridError(f"{file}:{line_of(text, key, method)}: {message}")
@@ -107,8 +108,10 @@ def read(file: Path, algorithms: dict[str, str], run_dir: str | None = None) -> 
             expected = kind.get(key) if type(kind) is dict else kind
             if expected is None:
                 raise wrong(key, f"[{name}] has no {key!r}; {nearest(key, kind)}")
-            if type(value) is not expected or expected is int and value < 1:
-                raise wrong(key, f"{key} cannot be {value!r}; it is {described(expected)}")
+            least = 0 if key == "gpus" else 1
+            if type(value) is not expected or expected is int and value < least:
+                from_least = f" from {least}" if expected is int else ""
+                raise wrong(key, f"{key} cannot be {value!r}; it is {described(expected)}{from_least}")
     jobs = {}
     for i, method in enumerate(methods):
         algo = method.pop("algo", None)
@@ -127,15 +130,21 @@ def read(file: Path, algorithms: dict[str, str], run_dir: str | None = None) -> 
 
 def line_of(text: str, key: str, method: int | None) -> int:
     """The line where a key stands: in the i-th [[method]] or, if not there, anywhere above or outside of them"""
-    inside, found, count = None, {}, -1
+    inside, found, count, key = None, {}, -1, field(key)
     for number, line in enumerate(text.splitlines(), 1):
         if head := re.match(r"\s*\[+\s*([\w.-]+)", line):
             count += head[1] == "method"
             inside = count if head[1] == "method" else None
             found.setdefault((inside, head[1]), number)
-        elif re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            found.setdefault((inside, key), number)
-    return found.get((method, key)) or found.get((None, key)) or found.get((method, "method")) or 1
+        elif given := re.match(r"""\s*["']?(.+?)["']?\s*=""", line):
+            found.setdefault((inside, field(given[1])), number)
+    where = ((method, key), (None, key), (method, "method"), (None, "method"))
+    return next((found[place] for place in where if place in found), 1)
+
+
+def field(key: str) -> str:
+    """The name of an option's field"""
+    return {"env": "env_id"}.get(key, key.replace("-", "_"))
 
 
 def values_of(table: dict, args_type: type, wrong, method: int | None = None) -> dict[str, list]:
@@ -144,10 +153,12 @@ def values_of(table: dict, args_type: type, wrong, method: int | None = None) ->
     for name in ("num_seeds", "resume", "overwrite"):  # the grid's own business
         del hints[name]
     for key, given in table.items():
-        name = {"env": "env_id"}.get(key, key.replace("-", "_"))
+        name = field(key)
         if name not in hints:
             algo = args_type.__module__.rpartition(".")[2]
             raise wrong(key, f"{algo} has no option {key!r}; {nearest(key, ['env', *hints])}", method)
+        if name in axes:
+            raise wrong(key, f"{key} is given twice, as {name} too", method)
         axes[name] = [cast(x, hints[name]) for x in (given if type(given) is list else [given])]
         if None in axes[name] or not axes[name]:
             raise wrong(key, f"{key} cannot be {given!r}; it is {described(hints[name])}", method)
@@ -179,6 +190,7 @@ def combinations(args_type: type, axes: dict[str, list], together: int, wrong, m
     """Args of every combination, of up to `together` seeds that follow each other"""
     import gymnasium
 
+    import_module(f"{__package__}.envs")
     check = import_module(args_type.__module__).check
     seeds = sorted(set(axes.pop("seed")))
     for env_id in axes.get("env_id", ()):
@@ -195,7 +207,7 @@ def combinations(args_type: type, axes: dict[str, list], together: int, wrong, m
         except SystemExit:
             message = said.getvalue().removeprefix("error: ").strip()
             key = re.match(r"--([\w-]+)|", message)[1] or "algo"
-            raise wrong(key.replace("-", "_"), message, method) from None
+            raise wrong(key, message, method) from None
         rows = itertools.groupby(enumerate(seeds), lambda item: item[1] - item[0])  # 1 2 3, 7 8
         for _, following in rows:
             run = [seed for _, seed in following]
