@@ -16,7 +16,7 @@ from .stats import CENTERS, auc, bootstrap, improvement
 from .tables import number, tracked, with_interval, write, write_csv
 
 REFERENCES = {"SAC": "SAC", "PPO": "DAC"}  # by family, as in the paper
-FOOT = "Intervals: 95 %, bootstrap over runs, tails as in Hesterberg (2015); of fewer than five runs about their range."
+FOOT = "Intervals: 95 %, bootstrap over runs, widened for few of them (docs/comparing.md)."
 Pairs = list[tuple[np.ndarray, np.ndarray]]  # areas of a method and of the reference in each task, (..., n), (..., m)
 
 
@@ -76,25 +76,24 @@ def compare(runs: list[Run], reference: str | None = None, center: str = "mean")
 
 
 def named(methods: dict[str, list[Run]], name: str) -> list[str]:
-    """The methods that a user may mean: by label, else by the paper's name, else by algorithm, as `sac-k2` or `sac`"""
-    for spell in (
-        lambda run: run.method,
-        lambda run: run.base,
-        lambda run: run.name,
-        lambda run: f"{run.algo}-k{run.args['k']}",
-        lambda run: run.algo,
-    ):
-        matching = [method for method, group in methods.items() if spell(group[0]).lower() == name.lower()]
+    """The methods of this name: those of this label, or else of the paper's name, with K or without"""
+    for spell in ("method", "base", "name"):
+        matching = [method for method, group in methods.items() if getattr(group[0], spell).lower() == name.lower()]
         if matching:
             return matching
     return []
 
 
-def check_reference(runs: list[Run], reference: str) -> None:
-    """PlotError: the user named a method that no run is of."""
+def reference_name(runs: list[Run], given: str) -> str:
+    """The name of the method that a user means: a label or the paper's name, else an algorithm as `sac-k2` or `dac`.
+    PlotError: no run is of it."""
     methods = {run.method: [run] for run in runs}
-    if not named(methods, reference):
-        raise PlotError(f"--reference {reference}: no run is of it; there are: {', '.join(methods)}")
+    if named(methods, given):
+        return given
+    by_algo = {f"{run.algo}-k{run.args['k']}": run.base for run in runs} | {run.algo: run.name for run in runs}
+    if given.lower() not in by_algo:
+        raise PlotError(f"--reference {given}: no run is of it; there are: {', '.join(methods)}")
+    return by_algo[given.lower()]
 
 
 def percent(pairs: Pairs, center: Callable) -> np.ndarray:
@@ -122,7 +121,7 @@ def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str,
     strata = [x for pair in pairs for x in pair]
     figures["percent_low"], figures["percent_high"] = bootstrap(strata, lambda x: percent(paired(x), center))
     if 0 < figures["better"] < 1:  # where no run is out of order, drawing them again shows no doubt
-        figures["better_low"], figures["better_high"] = bootstrap(strata, lambda x: better(paired(x)))
+        figures["better_low"], figures["better_high"] = bootstrap(strata, lambda x: better(paired(x))).clip(0, 1)
     return {name: float(x) for name, x in figures.items()}
 
 
@@ -194,9 +193,11 @@ def report(runs: list[Run], out: Path, reference: str | None, center: str, metri
             notes += missing
     tables, records = [table for table, _ in parts], [record for _, some in parts for record in some]
     for record in records:
-        if record["percent_low"] != record["percent_low"] and record["percent"] > 0 and record["better"] >= 0:
+        each = [len(group) for task in tasks if task.env in record["environment"] for group in task.methods.values()]
+        if min(each) > 2 and record["percent"] != 100 and np.isnan(record["percent_low"]) > np.isnan(record["percent"]):
+            where = f"{record['environment']}, {record['method']}"
             notes.append(
-                f"{record['environment']}, {record['method']}: no interval of the percents, as there are too few"
+                f"{where}: no interval of the percents: drawn again, the reference's area is not always positive"
             )
     each = []
     for task in tasks:

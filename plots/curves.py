@@ -44,6 +44,7 @@ def pyplot():
 def save(figure, stem: Path) -> list[Path]:
     """Writes STEM.png and STEM.pdf; returns them."""
     files = [stem.with_suffix(suffix) for suffix in (".png", ".pdf")]
+    stem.parent.mkdir(parents=True, exist_ok=True)
     for file in files:
         figure.savefig(file, dpi=200, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
     pyplot().close(figure)
@@ -56,18 +57,20 @@ def styles(runs: list[Run]) -> dict[str, dict]:
     looks = {}
     for base in dict.fromkeys(run.base for run in runs):
         run = next(run for run in runs if run.base == base)
-        unknown = (OTHERS[zlib.crc32(run.name.encode()) % len(OTHERS)], ":", "*")
+        number = zlib.crc32(run.name.encode())
+        unknown = (OTHERS[number % 4], DASHES[number // 4 % len(DASHES)], MARKERS[number // 32 % len(MARKERS)])
         colour, dash, marker = STYLES.get(run.name, unknown)
         k, dark = run.args["k"], 0.0
         if run.base != run.name and k != 4:
             place = list(SHADES).index(k) if k in SHADES else k
             dash, marker = DASHES[place % len(DASHES)], MARKERS[place % len(MARKERS)]
             dark = SHADES.get(k, -0.25)
-        variants = sorted({run.method for run in runs if run.base == base})
+        variants = sorted({run.method for run in runs if run.base == base} - {base})
+        looks[base] = {"color": shade(colour, dark), "linestyle": dash, "marker": marker}
         for i, method in enumerate(variants):
-            middle = (i - (len(variants) - 1) / 2) / len(variants)
-            looks[method] = {"color": shade(colour, dark + 0.8 * middle), "marker": marker}
-            looks[method]["linestyle"] = dash if len(variants) == 1 else DASHES[i % len(DASHES)]
+            shaded = shade(colour, dark + 0.8 * (i + 1) / (len(variants) + 1) - 0.4)
+            looks[method] = {"color": shaded, "linestyle": DASHES[(i + 1) % len(DASHES)], "marker": marker}
+        for method in (base, *variants):
             if run.name in HOLLOW:
                 looks[method]["markerfacecolor"] = "white"
     return looks

@@ -28,11 +28,10 @@ def report(
     if not runs:
         raise PlotError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
     if reference:
-        auc.check_reference(runs, reference)
+        reference = auc.reference_name(runs, reference)
     table, more = overview(runs, metric)
-    console().print(table)
-    out.mkdir(parents=True, exist_ok=True)
     files, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
+    console().print(table)
     notes += more + unseen
     if areas:
         written, more = auc.report(runs, out, reference, center, metric)

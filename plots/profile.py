@@ -35,7 +35,7 @@ def draw(runs: list[Run], out: Path, reference: str | None, center: str) -> tupl
         every = np.concatenate([x for strata in scores.values() for x in strata])
         thresholds = np.linspace(every.min() - 0.05 * np.ptp(every), every.max() + 0.05 * np.ptp(every), 200)
         for i, (method, strata) in enumerate(scores.items()):
-            low, high = bootstrap(strata, lambda drawn, at=thresholds: mean_profile(drawn, at), 2000)
+            low, high = bootstrap(strata, lambda drawn, at=thresholds: mean_profile(drawn, at), 2000).clip(0, 1)
             look = looks[methods[method][0]] | {"markevery": (4 * i, 40), "markersize": 4}
             label = f"{method} (n = {sum(map(len, strata))})"
             ax.step(thresholds, mean_profile(strata, thresholds), where="post", **look, label=label)

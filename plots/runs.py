@@ -63,7 +63,7 @@ class Run:
     @property
     def tag(self) -> str:
         """What its directory's name says beside algorithm and K"""
-        folder = os.fsencode(self.path.absolute().parent.name).decode(errors="replace")
+        folder = os.fsencode(self.path.resolve().parent.name).decode(errors="replace")
         return folder.removeprefix(f"{self.algo}-k{self.args['k']}").removeprefix("-")
 
     @property
@@ -89,20 +89,19 @@ class Run:
 
 def find(paths: list[Path], metric: str = "eval") -> tuple[list[Run], list[str]]:
     """The runs below the paths that have a curve, and notes on what has none."""
-    found, seen, notes = {}, set(), []
+    found, notes = {}, []
     for path in paths:
-        there = False
-        for folder, inner, files in os.walk(path, followlinks=True, onerror=lambda error: notes.append(str(error))):
-            real = os.path.realpath(folder)
-            if {"config.json", "eval.csv", "episodes.csv"} & set(files):
-                there = True
-                found.setdefault(real, Path(folder))
-            inner[:] = sorted(inner) if real not in seen or folder == str(path) else []  # links may go in circles
-            seen.add(real)
-        if not there and path.is_dir():
-            notes.append(f"{path}: no run there")
-        elif not path.is_dir():
+        if not path.is_dir():
             notes.append(f"{path}: {'is a file, no folder of runs' if path.exists() else 'no such folder'}")
+            continue
+        there, seen = False, set()
+        for folder, inner, files in os.walk(path, followlinks=True, onerror=lambda error: notes.append(str(error))):
+            if {"config.json", "eval.csv", "episodes.csv"} & set(files):
+                there = bool(found.setdefault(os.path.realpath(folder), Path(folder)))
+            inner[:] = sorted(inner) if os.path.realpath(folder) not in seen else []  # links may go in circles
+            seen.add(os.path.realpath(folder))
+        if not there:
+            notes.append(f"{path}: no run there")
     read_ones = [(directory, read(directory, metric)) for directory in tracked(found.values(), "reading runs")]
     notes += [f"{directory}: {run}; left out" for directory, run in read_ones if not isinstance(run, Run)]
     return name_methods([run for _, run in read_ones if isinstance(run, Run)], notes), notes
@@ -149,20 +148,24 @@ def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]
         raise ValueError(f"has no column {column!r}: it begins {head[:50]!r}" if head else "is empty")
     whole, _, rest = body.rpartition("\n")
     notes = [f"{file.name} has a half-written last line, left out"] if rest else []
-    if not whole:
+    if not whole.strip():
         raise ValueError("has no rows yet")
+    lines = whole.splitlines()
+    if odd := [i for i, line in enumerate(lines, 2) if line.count(",") != len(names) - 1]:
+        raise ValueError(f"is damaged: line {odd[0]} has not {len(names)} columns")
     columns = (names.index("step"), names.index(column))
     try:
-        steps, values = np.loadtxt(whole.splitlines(), delimiter=",", usecols=columns, ndmin=2).T
+        steps, values = np.loadtxt(lines, delimiter=",", usecols=columns, ndmin=2).T
     except ValueError as error:
         raise ValueError(f"is damaged: {str(error).split(';')[0]}") from None
-    if (np.diff(steps) < 0).any():
-        raise ValueError(f"is damaged: after step {steps[:-1][np.diff(steps) < 0][0]:.0f} comes an earlier one")
     finite = np.isfinite(steps) & np.isfinite(values)
     if not finite.all():
         notes.append(f"{file.name}: {(~finite).sum()} of its {len(finite)} rows are not finite, left out")
     if not finite.any():
         raise ValueError("has no finite row")
+    back = np.flatnonzero(np.diff(steps[finite]) < 0)
+    if len(back):
+        raise ValueError(f"is damaged: after step {steps[finite][back[0]]:.0f} comes an earlier one")
     steps, where = np.unique(steps[finite], return_inverse=True)  # parallel environments end episodes at one step
     return steps, np.bincount(where, values[finite]) / np.bincount(where), notes
 
@@ -188,7 +191,7 @@ def name_methods(runs: list[Run], notes: list[str]) -> list[Run]:
             tags[run.env, run.method].add(run.tag)
         for run in group:
             if len(tags[run.env, run.method]) > 1:  # something differs that not all of them know
-                run.method += f" {run.tag}"
+                run.method += f" {run.tag}" if run.tag else ""
         if unknown := sorted(set.union(*(set(run.settings) for run in group)) - common):
             notes.append(
                 f"{base}: some config.json lack {', '.join(unknown)}, and are taken as by the rest of their name"
@@ -244,7 +247,9 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
             table.add_row(env, method, spans([run.seed for run in group]), steps, state)
         table.add_section()
     if few:
-        notes.append(f"fewer than five seeds, so that intervals are hardly more than their range: {'; '.join(few)}")
+        notes.append(
+            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {'; '.join(few)}"
+        )
     return table, notes
 
 
