@@ -194,7 +194,8 @@ def report(runs: list[Run], out: Path, reference: str | None, center: str, metri
     tables, records = [table for table, _ in parts], [record for _, some in parts for record in some]
     for record in records:
         each = [len(group) for task in tasks if task.env in record["environment"] for group in task.methods.values()]
-        if min(each) > 2 and record["percent"] != 100 and np.isnan(record["percent_low"]) > np.isnan(record["percent"]):
+        missing = np.isnan(record["percent_low"]) and not np.isnan([record["percent"], record["better"]]).any()
+        if missing and min(each) > 2:
             where = f"{record['environment']}, {record['method']}"
             notes.append(
                 f"{where}: no interval of the percents: drawn again, the reference's area is not always positive"

@@ -46,7 +46,9 @@ def save(figure, stem: Path) -> list[Path]:
     files = [stem.with_suffix(suffix) for suffix in (".png", ".pdf")]
     stem.parent.mkdir(parents=True, exist_ok=True)
     for file in files:
-        figure.savefig(file, dpi=200, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
+        figure.savefig(
+            file, dpi=200, bbox_inches="tight", metadata={"CreationDate": None} if file.suffix == ".pdf" else None
+        )
     pyplot().close(figure)
     return files
 
@@ -68,7 +70,7 @@ def styles(runs: list[Run]) -> dict[str, dict]:
         variants = sorted({run.method for run in runs if run.base == base} - {base})
         looks[base] = {"color": shade(colour, dark), "linestyle": dash, "marker": marker}
         for i, method in enumerate(variants):
-            shaded = shade(colour, dark + 0.8 * (i + 1) / (len(variants) + 1) - 0.4)
+            shaded = shade(colour, dark - 0.7 * (i + 1) / (len(variants) + 1))
             looks[method] = {"color": shaded, "linestyle": DASHES[(i + 1) % len(DASHES)], "marker": marker}
         for method in (base, *variants):
             if run.name in HOLLOW:
@@ -112,10 +114,21 @@ def smooth(returns: np.ndarray, window: int) -> np.ndarray:
     return (sums[end] - sums[start]) / (end - start)
 
 
-def below(methods: int) -> dict:
-    """Where a legend goes: into its panel or, of many methods, below it"""
-    out = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.26), "ncols": 2} if methods > 4 else {}
-    return {"frameon": False, "fontsize": 7} | out
+def panels(plt, legends: list[list[str]], width: float, height: float):
+    """A figure with a panel for each legend's entries: three in a row, legends of more than four entries below them.
+    Returns it, the axes and what each legend takes to stand where it should."""
+    columns = min(3, len(legends))
+    rows, lines, places = -(-len(legends) // columns), 0, []
+    for entries in legends:
+        abreast = 1 if len(entries) < 5 or max(map(len, entries)) > 22 else 2
+        outside = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.26), "ncols": abreast}
+        places.append({"frameon": False, "fontsize": 7} | (outside if len(entries) > 4 else {}))
+        lines = max(lines, -(-len(entries) // abreast) if len(entries) > 4 else 0)
+    size = (columns * width, rows * (height + 0.16 * lines))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for ax in axes.flat[len(legends) :]:
+        ax.remove()
+    return figure, axes.flat[: len(legends)], places
 
 
 def draw(
@@ -128,7 +141,7 @@ def draw(
     if x == "time" and len(timed) < len(runs):
         notes.append(f"{len(runs) - len(timed)} unfinished runs have no time yet, so that only finished ones are drawn")
         runs = timed
-    panels = {env: {} for env in by_method(runs)}
+    drawn = {env: {} for env in by_method(runs)}
     for env, methods in tracked(by_method(runs).items(), "curves"):
         for method, group in methods.items():
             points, curves = resample(group, window, x)
@@ -139,15 +152,11 @@ def draw(
             if last < longest and (metric == "eval" or any(run.wall_time is None for run in group)):
                 notes.append(f"{env}, {method}: drawn up to step {last:,.0f}, which all its seeds have reached")
             interval = bootstrap_curves(curves, CENTERS[center])
-            panels[env][method] = points, curves, CENTERS[center](curves.T), interval
-    if not any(panels.values()):
+            drawn[env][method] = points, curves, CENTERS[center](curves.T), interval
+    if not any(drawn.values()):
         raise PlotError(f"nothing to draw: {'; '.join(notes) or 'no runs'}")
-    plt, columns = pyplot(), min(3, len(panels))
-    size = (3.4 * columns, 2.6 * -(-len(panels) // columns))
-    figure, axes = plt.subplots(-(-len(panels) // columns), columns, figsize=size, squeeze=False, layout="constrained")
-    for ax in axes.flat[len(panels) :]:
-        ax.remove()
-    for ax, (env, lines) in zip(axes.flat, panels.items()):
+    figure, axes, places = panels(pyplot(), list(map(list, drawn.values())), 3.4, 2.6)
+    for ax, place, (env, lines) in zip(axes, places, drawn.items()):
         for i, (method, (points, curves, middle, (low, high))) in enumerate(lines.items()):
             step = max(1, len(points) // 6)
             marks = {"markevery": (i * step // len(lines), step), "markersize": 4, "linewidth": 1.4, "zorder": 3}
@@ -158,8 +167,12 @@ def draw(
         ax.set(title=env, xlabel="hours" if x == "time" else "environment steps")
         if x == "steps":
             ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
+        if lines:  # the axis follows the runs; an interval of few of them may reach beyond it
+            low, high = (f([f(curves) for _, curves, *_ in lines.values()]) for f in (np.min, np.max))
+            margin = 0.05 * (high - low) or 1
+            ax.set_ylim(low - margin, high + margin)
         ax.grid(alpha=0.25)
-        ax.legend(**below(len(lines)))
+        ax.legend(**place)
     what = "evaluation return" if metric == "eval" else "training return"
     figure.supylabel(f"{what}, {center.replace('iqm', 'IQM')} and 95 % interval", fontsize=8)
     return save(figure, out / "curves"), notes

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .auc import compare, everywhere, pooled, pools
-from .curves import below, pyplot, save, styles
+from .curves import panels, pyplot, save, styles
 from .runs import Run
 from .stats import CENTERS, bootstrap, profile
 
@@ -22,14 +22,13 @@ def draw(runs: list[Run], out: Path, reference: str | None, center: str) -> tupl
     groups = pools([task for task in tasks if task.base and CENTERS[center](task.areas(task.base)) > 0])
     if not groups:
         return [], [*notes, "no performance profile, as there are no percents to draw it of"]
-    plt, looks, columns = pyplot(), styles(runs), min(3, len(groups))
-    size = (3.6 * columns, 2.8 * -(-len(groups) // columns))
-    figure, axes = plt.subplots(-(-len(groups) // columns), columns, figsize=size, squeeze=False, layout="constrained")
-    for ax in axes.flat[len(groups) :]:
-        ax.remove()
-    for ax, pool in zip(axes.flat, groups):
+    looks, shared = styles(runs), []
+    for pool in groups:
         methods, missing = everywhere(pool)
+        shared.append(methods)
         notes += missing
+    figure, axes, places = panels(pyplot(), list(map(list, shared)), 3.6, 2.8)
+    for ax, place, pool, methods in zip(axes, places, groups, shared):
         scale = [100 / CENTERS[center](task.areas(task.base)) for task in pool]
         scores = {m: [s * task.areas(x) for s, task, x in zip(scale, pool, methods[m])] for m in methods}
         every = np.concatenate([x for strata in scores.values() for x in strata])
@@ -44,6 +43,6 @@ def draw(runs: list[Run], out: Path, reference: str | None, center: str) -> tupl
         ax.set_ylim(-0.02, 1.02)
         title = pooled(pool) if len(pool) < 3 else f"{len(pool)} environments, {pool[0].label.partition(', ')[2]}"
         ax.set_title(title, fontsize=8)
-        ax.legend(**below(len(scores)))
+        ax.legend(**place)
         ax.grid(alpha=0.25)
     return save(figure, out / "profile"), notes
