@@ -1,7 +1,8 @@
 """Keeps two processes from training the same run: beside its directory a file says who does.
 
 `seedN.claim` is created exclusively, names host and process, and is touched every BEAT seconds. It is dead when its
-process is gone, as far as this host can tell, or when nobody has touched it for DEAD seconds; then it is taken over.
+process is gone, which only its own machine can tell, or when nobody has touched it for DEAD seconds; then it is taken
+over. Clocks of different machines need not agree: a claim that looks dead is watched before it is removed.
 """
 
 import contextlib
@@ -17,6 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BEAT, DEAD = 5.0, 120.0  # seconds
+TAKEN = 75  # exit status where another process has the run
+
+
+def machine() -> str:
+    """What tells whether a process number means something here: host, boot and namespace of processes"""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # of Linux
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)
 
 
 def beside(path: Path, ending: str) -> Path:
@@ -24,35 +34,41 @@ def beside(path: Path, ending: str) -> Path:
 
 
 def read(file: Path) -> dict:
-    """host, pid, token of a claim; half-written ones name nobody. FileNotFoundError: there is none."""
+    """machine, pid, token of a claim; half-written ones name nobody. FileNotFoundError: there is none."""
     try:
-        return {"host": "?", "pid": 0, "token": "", **json.loads(file.read_text())}
+        return {"machine": "?", "pid": 0, "token": "", **json.loads(file.read_text())}
     except ValueError:
-        return {"host": "?", "pid": 0, "token": ""}
+        return {"machine": "?", "pid": 0, "token": ""}
 
 
 def holder(path: Path) -> dict | None:
-    """Who has a claim on the run in `path`: host, pid, token, and whether it is alive; None: nobody"""
+    """Who has a claim on the run in `path`: machine, pid, token, whether it is certainly `gone` and, as far as one look
+    can tell, `alive`; None: nobody"""
     file = beside(path, "claim")
     try:
         claim, age = read(file), time.time() - file.stat().st_mtime
     except FileNotFoundError:
         return None
     gone = False
-    if claim["host"] == socket.gethostname():
+    if claim["machine"] == machine():
         try:
             os.kill(claim["pid"], 0)
         except ProcessLookupError:
             gone = True
         except PermissionError:  # it is there, another user's
             pass
-    return claim | {"alive": age < DEAD and not gone}
+    return claim | {"gone": gone, "alive": age < DEAD and not gone}
+
+
+def alive(path: Path) -> bool:
+    claim = holder(path)
+    return claim is not None and claim["alive"]
 
 
 def take(path: Path, token: str) -> bool:
-    """Claims a run for this process; False: another has it."""
+    """Claims a run for this process; False: another has it. OSError: the disk is full or read-only."""
     file = beside(path, "claim")
-    claim = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "token": token})
+    claim = json.dumps({"machine": machine(), "pid": os.getpid(), "token": token})
     while True:
         try:
             with open(file, "x") as new:
@@ -60,28 +76,44 @@ def take(path: Path, token: str) -> bool:
             return True
         except FileExistsError:
             other = holder(path)
-        if other and other["alive"]:
+        if other and (other["alive"] or not bury(path)):
             return False
-        if other:
-            bury(path, other["token"])
 
 
-def bury(path: Path, token: str) -> None:
-    """Moves a dead claim out of the way, unless another process has already taken its place."""
-    file, grave = beside(path, "claim"), beside(path, f"claim-{uuid.uuid4().hex}")
+def bury(path: Path) -> bool:
+    """Removes a dead claim; False: it lives, or another process is at it. One at a time looks again and removes, so
+    that nobody removes what another has created since it was looked at."""
+    lock, file = beside(path, "burial"), beside(path, "claim")
     with contextlib.suppress(FileNotFoundError):
-        file.rename(grave)
-        if read(grave)["token"] != token:  # a living one, created since it was looked at
-            with contextlib.suppress(FileExistsError):
-                os.link(grave, file)
-        grave.unlink()
+        try:
+            lock.mkdir()
+        except FileExistsError:
+            if time.time() - lock.stat().st_mtime > DEAD:  # its process died in between
+                lock.rmdir()
+            return False
+    try:
+        claim, touched = holder(path), file.stat().st_mtime
+        if claim and claim["alive"]:  # created since it was looked at
+            return False
+        if claim and not claim["gone"]:  # a clock may be wrong, or its machine has just woken
+            time.sleep(2 * BEAT)
+            if file.stat().st_mtime != touched:
+                return False
+        if claim:
+            file.unlink()
+        return True
+    except FileNotFoundError:
+        return True
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            lock.rmdir()
 
 
 @contextlib.contextmanager
 def claimed(paths: list[Path]) -> Iterator[None]:
-    """Claims runs while the body trains them. Where it ends the program with status 1, `seedN.failed` stays beside the
-    run. With PMOE_PARENT in the environment, the process ends as by SIGTERM when that one is gone. BlockingIOError:
-    another process has a claim on one of them."""
+    """Claims runs while the body trains them. Where it raises or ends the program with status 1, `seedN.failed` stays
+    beside the run. With PMOE_PARENT in the environment, the process ends as by SIGTERM when that one is gone.
+    BlockingIOError: another process has a claim on one of them."""
     token, taken, made = uuid.uuid4().hex, [], []
     for folder in reversed([paths[0].parent, *paths[0].parent.parents]):
         if not folder.exists():
@@ -91,20 +123,24 @@ def claimed(paths: list[Path]) -> Iterator[None]:
     try:
         for path in paths:
             if not take(path, token):
-                other = holder(path) or {"pid": "?", "host": "?"}
-                raise BlockingIOError(f"{path} is being trained by process {other['pid']} on {other['host']}")
+                other = holder(path) or {"pid": "?", "machine": "?"}
+                where = other["machine"].split()[0]
+                raise BlockingIOError(f"{path} is being trained by process {other['pid']} on {where}")
             taken.append(path)
             beside(path, "failed").unlink(missing_ok=True)
         threading.Thread(target=beat, args=(taken, token, ended), daemon=True).start()
-        yield
-    except SystemExit as stop:
-        for path in taken if stop.code == 1 else ():
-            beside(path, "failed").touch()
-        raise
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            for path in taken if not isinstance(error, SystemExit) or error.code == 1 else ():
+                beside(path, "failed").touch()
+            raise
     finally:
         ended.set()
         for path in taken:
-            beside(path, "claim").unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if read(beside(path, "claim"))["token"] == token:
+                    beside(path, "claim").unlink()
         for folder in reversed(made):  # what was refused leaves nothing
             with contextlib.suppress(OSError):
                 folder.rmdir()
@@ -112,20 +148,22 @@ def claimed(paths: list[Path]) -> Iterator[None]:
 
 def beat(paths: list[Path], token: str, ended: threading.Event) -> None:
     """Keeps claims alive, until `ended`."""
-    parent, touched = os.environ.get("PMOE_PARENT"), time.monotonic()
+    parent, touched = os.environ.get("PMOE_PARENT"), time.time()
     while not ended.wait(0.5):
         if parent and os.getppid() != int(parent):
             os.kill(os.getpid(), signal.SIGTERM)
             parent = None
-        if time.monotonic() - touched < BEAT:
+        if time.time() - touched < BEAT:  # which counts the time that the machine slept
             continue
-        touched = time.monotonic()
+        touched = time.time()
         for path in paths:
             try:
                 mine = read(beside(path, "claim"))["token"] == token
                 os.utime(beside(path, "claim"))
             except FileNotFoundError:
                 mine = False
+            except OSError:  # a shared file system that does not answer; it may the next time
+                continue
             if not mine and not ended.is_set():  # slept for longer than DEAD: another has gone on with the run
                 print(f"error: another process has taken over {path}", file=sys.stderr, flush=True)
-                os._exit(1)
+                os._exit(TAKEN)

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .grid import nearest, run_paths
+from .grid import as_it_stands, nearest, run_paths
 
 ALGORITHMS = {
     "sac": "pmoe_sac",
@@ -125,16 +125,18 @@ def run(
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         fail(f"--run-dir {args.run_dir}: {folder} is no folder that can be written to")
-    from .claims import claimed
+    from .claims import TAKEN, claimed
 
     try:
         with claimed(run_paths(algo, args)):
+            if "PMOE_PARENT" in os.environ:  # a worker of a grid
+                args = as_it_stands(algo, args)
             try:
                 module.train(args)
             except OSError as error:
                 fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
     except BlockingIOError as error:
-        fail(str(error), 75)
+        fail(str(error), TAKEN)
 
 
 def read_config(file: Path) -> dict:
@@ -324,6 +326,7 @@ def plot(
     estimators: Annotated[
         bool, typer.Option("--estimators", help="Needs no runs: bias and variance of each method's gradient.")
     ] = False,
+    run_dir: Annotated[str | None, typer.Option(help="Where a grid's runs are, instead of the file's.")] = None,
     out: Annotated[Path, typer.Option(file_okay=False, help="The folder for what is drawn.")] = Path("figures"),
 ) -> None:
     """Draw learning curves, as in `pmoe plot runs/ --auc`, with 95 % bootstrap intervals over seeds. Figures are
@@ -335,7 +338,7 @@ def plot(
         if path.suffix != ".toml" or not path.is_file():
             folders.append(path)
             continue
-        wanted = read_grid(path)
+        wanted = read_grid(path, run_dir)
         there = [run for run in wanted.paths if run.exists()]
         print(f"{path}: {len(there)} of its {len(wanted.paths)} runs have begun")
         folders += there
@@ -373,9 +376,7 @@ def grid(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the commands and, by a short measurement, the time they take.")
     ] = False,
-    slurm: Annotated[
-        bool, typer.Option("--slurm", help="Submit as a job array; needs pip install pmoe[slurm].")
-    ] = False,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Submit as a job array; needs submitit.")] = False,
     print_sbatch: Annotated[
         bool, typer.Option("--print-sbatch", help="Print the script of a job array, to submit it yourself.")
     ] = False,
@@ -396,20 +397,25 @@ def grid(
             fail(f"--job {job}: {file} has jobs 0 to {len(wanted.jobs) - 1}")
         wanted.jobs = [wanted.jobs[job]]
     given = {"partition": partition, "time": minutes, "gpus": gpus, "memory": memory}
-    wanted.slurm |= {name: value for name, value in given.items() if value is not None}
-    if dry_run:
-        return preview(wanted, places(workers, per_gpu))
+    given = {name: value for name, value in given.items() if value is not None}
+    wanted.slurm |= given
     if slurm or print_sbatch:
         from . import slurm as cluster
 
         try:
-            return cluster.print_script(wanted, run_dir) if print_sbatch else cluster.submit(wanted, run_dir)
+            return cluster.print_script(wanted, retries) if print_sbatch else cluster.submit(wanted, retries)
         except GridError as error:
             fail(str(error))
-    raise SystemExit(Workers(wanted, places(workers, per_gpu), retries).run())
+    if given:
+        fail(f"--{next(iter(given))} is for --slurm and --print-sbatch")
+    slots = places(wanted, workers, per_gpu)
+    if dry_run:
+        return preview(wanted, slots)
+    raise SystemExit(Workers(wanted, slots, retries, patient=job is None).run())
 
 
-def read_grid(file: Path, run_dir: str | None = None):
+def read_grid(file: Path, run_dir: str | None):
+    """The grid; ends the program with one line if it is not one."""
     from .grid import GridError, read
 
     try:
@@ -420,7 +426,8 @@ def read_grid(file: Path, run_dir: str | None = None):
 
 @app.command()
 def status(
-    path: Annotated[Path, typer.Argument(metavar="[FILE.toml | PATH]", help="A grid, or a folder of runs.")] = "runs",
+    path: Annotated[Path, typer.Argument(metavar="FILE.toml | PATH", help="A grid, or a folder of runs.")] = "runs",
+    run_dir: Annotated[str | None, typer.Option(help="Where a grid's runs are, instead of the file's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: a state for each run.")] = False,
 ) -> None:
     """Say of each run whether it is done, running, failed, stale (its process died), stopped or missing. The exit
@@ -429,7 +436,7 @@ def status(
 
     if not path.exists():
         fail(f"{path}: no such file or folder")
-    states = status(read_grid(path).paths if path.is_file() else find(path))
+    states = status(read_grid(path, run_dir).paths if path.is_file() else find(path))
     if not states:
         fail(f"{path}: no run there")
     if as_json:

@@ -12,14 +12,13 @@ import io
 import itertools
 import json
 import re
-import sys
 import typing
 from collections import Counter
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
-from .claims import beside, holder
+from .claims import TAKEN, beside, holder
 
 OWN = {  # what is no option of `pmoe run`, and what it may hold
     "seeds_per_process": int,
@@ -60,6 +59,7 @@ class Grid:
     jobs: list[Job]
     plot: dict
     slurm: dict
+    run_dir: str | None  # instead of the file's
 
     @property
     def paths(self) -> list[Path]:
@@ -100,11 +100,13 @@ def read(file: Path, algorithms: dict[str, str], run_dir: str | None = None) -> 
         return GridError(f"{file}:{line_of(text, key, method)}: {message}")
 
     methods = table.pop("method", None)
-    if type(methods) is not list or not all(type(method) is dict for method in methods):
+    if type(methods) is not list or not methods or not all(type(method) is dict for method in methods):
         raise wrong("method", 'a grid needs [[method]] tables, as in [[method]] algo = "sac"')
     own = {name: table.pop(name, {} if type(kind) is dict else 1) for name, kind in OWN.items()}
     for name, kind in OWN.items():
-        for key, value in own[name].items() if type(own[name]) is dict else [(name, own[name])]:
+        if type(kind) is dict and type(own[name]) is not dict:
+            raise wrong(name, f"{name} is a table: [{name}]")
+        for key, value in own[name].items() if type(kind) is dict else [(name, own[name])]:
             expected = kind.get(key) if type(kind) is dict else kind
             if expected is None:
                 raise wrong(key, f"[{name}] has no {key!r}; {nearest(key, kind)}")
@@ -114,18 +116,36 @@ def read(file: Path, algorithms: dict[str, str], run_dir: str | None = None) -> 
                 raise wrong(key, f"{key} cannot be {value!r}; it is {described(expected)}{from_least}")
     jobs = {}
     for i, method in enumerate(methods):
-        algo = method.pop("algo", None)
-        if algo not in algorithms:
-            raise wrong("algo", f"unknown algo {algo!r}; {nearest(str(algo), algorithms)}", i)
-        args_type = import_module(f"{__package__}.{algorithms[algo]}").Args
-        axes = {"seed": [1]} | values_of(table, args_type, wrong) | values_of(method, args_type, wrong, i)
-        axes |= {"run_dir": [run_dir]} if run_dir else {}
-        for args in combinations(args_type, axes, own["seeds_per_process"], wrong, i):
-            job = Job(algo, args, run_paths(algo, args))
-            for path in job.paths:
-                if jobs.setdefault(path, job).args != args:
-                    raise wrong("algo", f"{path} would be of two methods; give one of them a tag", i)
-    return Grid(file, list({id(job): job for job in jobs.values()}.values()), own["plot"], own["slurm"])
+        if "algo" not in method:
+            raise wrong("method", f"a [[method]] needs an algo, one of: {', '.join(algorithms)}", i)
+        given = method.pop("algo")
+        for algo in given if type(given) is list else [given]:
+            if type(algo) is not str or algo not in algorithms:
+                raise wrong("algo", f"unknown algo {algo!r}; {nearest(str(algo), algorithms)}", i)
+            args_type = import_module(f"{__package__}.{algorithms[algo]}").Args
+            axes = {"seed": [1]} | values_of(table, args_type, wrong) | values_of(method, args_type, wrong, i)
+            axes |= {"run_dir": [run_dir]} if run_dir else {}
+            for args in combinations(args_type, axes, own["seeds_per_process"], wrong, i):
+                job = Job(algo, args, run_paths(algo, args))
+                for path in job.paths:
+                    other = jobs.setdefault(path, job).args
+                    if replace(other, seed=1, num_seeds=1) != replace(args, seed=1, num_seeds=1):
+                        raise wrong("algo", f"{path} would be of two methods; give one of them a tag", i)
+                    if other != args:
+                        raise wrong("seed", f"{path} is asked for twice, beside other seeds", i)
+                    if args.tag and (name := differs(path, args)):
+                        raise wrong("tag", f"{path} was run with another {name}; give it another tag", i)
+    return Grid(file, list({id(job): job for job in jobs.values()}.values()), own["plot"], own["slurm"], run_dir)
+
+
+def differs(path: Path, args) -> str | None:
+    """An option in which a run on the disk is not what `args` say, if there is one"""
+    try:
+        before = json.loads((path / "config.json").read_text())["args"]
+    except (OSError, ValueError, KeyError):
+        return None
+    free = (*import_module(type(args).__module__).FREE, "compile")
+    return next((n for n, x in vars(args).items() if n not in free and before.get(n) != x), None)
 
 
 def line_of(text: str, key: str, method: int | None) -> int:
@@ -137,8 +157,8 @@ def line_of(text: str, key: str, method: int | None) -> int:
             inside = count if head[1] == "method" else None
             found.setdefault((inside, head[1]), number)
         elif given := re.match(r"""\s*["']?(.+?)["']?\s*=""", line):
-            found.setdefault((inside, field(given[1])), number)
-    where = ((method, key), (None, key), (method, "method"), (None, "method"))
+            found.setdefault((inside, field(given[1].rpartition(".")[2])), number)
+    where = ((method, key), (None, key), (method or 0, "method"), (None, "method"))
     return next((found[place] for place in where if place in found), 1)
 
 
@@ -158,7 +178,7 @@ def values_of(table: dict, args_type: type, wrong, method: int | None = None) ->
             algo = args_type.__module__.rpartition(".")[2]
             raise wrong(key, f"{algo} has no option {key!r}; {nearest(key, ['env', *hints])}", method)
         if name in axes:
-            raise wrong(key, f"{key} is given twice, as {name} too", method)
+            raise wrong(key, f"{name} is given twice", method)
         axes[name] = [cast(x, hints[name]) for x in (given if type(given) is list else [given])]
         if None in axes[name] or not axes[name]:
             raise wrong(key, f"{key} cannot be {given!r}; it is {described(hints[name])}", method)
@@ -195,15 +215,17 @@ def combinations(args_type: type, axes: dict[str, list], together: int, wrong, m
     seeds = sorted(set(axes.pop("seed")))
     for env_id in axes.get("env_id", ()):
         try:
-            gymnasium.spec(env_id)
+            module, _, name = env_id.rpartition(":")  # my_module:MyEnv-v0
+            if module:
+                import_module(module)
+            gymnasium.spec(name)
         except (gymnasium.error.Error, ImportError) as error:
             raise wrong("env", f"{env_id}: {' '.join(str(error).split())}", method) from None
     for values in itertools.product(*axes.values()):
         args = args_type(**dict(zip(axes, values)))
         try:
             with contextlib.redirect_stderr(io.StringIO()) as said:
-                check(replace(args, device="auto"))  # this machine may have no GPU where a cluster has
-                check(replace(args, device="auto", seed=seeds[0]))
+                check(replace(args, device="auto", seed=seeds[0]))  # a cluster has GPUs where this machine has none
         except SystemExit:
             message = said.getvalue().removeprefix("error: ").strip()
             key = re.match(r"--([\w-]+)|", message)[1] or "algo"
@@ -217,14 +239,16 @@ def combinations(args_type: type, axes: dict[str, list], together: int, wrong, m
 
 
 def state(path: Path) -> str:
-    """Of a run directory, one of STATES. Stale: its process died; stopped: it ended in order, with a checkpoint."""
+    """Of a run directory, one of STATES. Failed: it ended with an error; stale: its process died without a word;
+    stopped: it ended in order, with a checkpoint."""
     if (path / "done.json").exists():
         return "done"
-    if claim := holder(path):
-        return "running" if claim["alive"] else "stale"
+    claim = holder(path)
+    if claim and claim["alive"]:
+        return "running"
     if beside(path, "failed").exists():
         return "failed"
-    return "stopped" if path.exists() else "missing"
+    return "stale" if claim else "stopped" if path.exists() else "missing"
 
 
 def unfinished(job: Job) -> list[Job]:
@@ -252,20 +276,33 @@ def checkpoint(job: Job) -> int:
 
 
 def command(job: Job) -> list[str]:
-    """The command line that trains a job, from where it stands"""
+    """The words after `pmoe` that train a job from its beginning; `going_on` has what is to be added to go on"""
     seed = int(job.paths[0].name.removeprefix("seed"))
     args = replace(job.args, seed=seed, num_seeds=len(job.paths))
-    words = [sys.executable, "-m", f"{__package__}.cli", "run", job.algo, f"--env={args.env_id}", f"--k={args.k}"]
+    words = ["run", job.algo, f"--env={args.env_id}", f"--k={args.k}"]
     for name, value in vars(args).items():
         option = name.replace("_", "-")
         if name in ("env_id", "k") or value == getattr(type(args), name):
             continue
         words.append(f"--{option if value else 'no-' + option}" if type(value) is bool else f"--{option}={value}")
-    if any(job.paths[0].glob("checkpoint/*.pt")):
-        words.append("--resume")
-    elif any(path.exists() for path in job.paths):  # killed before its first checkpoint
-        words.append("--overwrite")
     return words
+
+
+def going_on(paths: list[Path]) -> dict[str, bool]:
+    """The option with which `pmoe run` goes on with these runs, which stand alike: resume, or overwrite where they were
+    killed before their first checkpoint, or none"""
+    if any(paths[0].glob("checkpoint/*.pt")):
+        return {"resume": True}
+    return {"overwrite": True} if any(path.exists() for path in paths) else {}
+
+
+def as_it_stands(algo: str, args):
+    """The args with which a worker's process goes on with runs that it has just claimed. SystemExit with status TAKEN:
+    they are not as they were when the worker looked."""
+    job = Job(algo, args, run_paths(algo, args))
+    if [part.paths for part in unfinished(job)] != [job.paths]:
+        raise SystemExit(TAKEN)
+    return replace(args, **going_on(job.paths))
 
 
 def progress(job: Job) -> tuple[int, str, float] | None:
@@ -280,9 +317,10 @@ def progress(job: Job) -> tuple[int, str, float] | None:
 
 
 def find(folder: Path) -> list[Path]:
-    """The run directories below a folder, those that are only claimed or have failed too"""
-    marks = [*folder.rglob("seed*/config.json"), *folder.rglob("seed*.claim"), *folder.rglob("seed*.failed")]
-    return sorted({mark.parent if mark.name == "config.json" else mark.with_suffix("") for mark in marks})
+    """The run directories below a folder, or itself; those that are only claimed or have failed too"""
+    marks = [*folder.rglob("config.json"), *folder.rglob("seed*.claim"), *folder.rglob("seed*.failed")]
+    runs = {mark.parent if mark.name == "config.json" else mark.with_suffix("") for mark in marks}
+    return sorted(run for run in runs if run.absolute().name.startswith("seed"))
 
 
 def status(paths: list[Path]) -> dict[Path, str]:
