@@ -74,6 +74,9 @@ def take(path: Path, token: str) -> bool:
             with open(file, "x") as new:
                 new.write(claim)
             return True
+        except FileNotFoundError:  # another, which was refused, has just removed the folder
+            file.parent.mkdir(parents=True, exist_ok=True)
+            continue
         except FileExistsError:
             other = holder(path)
         if other and (other["alive"] or not bury(path)):

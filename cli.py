@@ -333,7 +333,7 @@ def plot(
     written as png and pdf, tables as csv, md and tex."""
     if not paths and not estimators:
         fail("say what to plot: folders of runs, as in `pmoe plot runs/`, or --estimators")
-    files, folders = [], []
+    files, folders, usual = [], [], None
     for path in paths or []:
         if path.suffix != ".toml" or not path.is_file():
             folders.append(path)
@@ -343,15 +343,21 @@ def plot(
         print(f"{path}: {len(there)} of its {len(wanted.paths)} runs have begun")
         folders += there
         auc, profile = auc or wanted.plot.get("auc", False), profile or wanted.plot.get("profile", False)
-        reference = reference or wanted.plot.get("reference")
+        usual = wanted.plot.get("reference")
     if paths and not folders:
         fail("there is nothing to draw yet")
     if folders:
         from .plots import learning
         from .plots.runs import PlotError
 
-        options = {"areas": auc, "profiles": profile, "reference": reference, "metric": metric.value}
-        options |= {"center": center.value, "show_seeds": show_seeds, "smooth": smooth, "x": x.value}
+        options = {"areas": auc, "profiles": profile, "reference": reference, "usual": usual}
+        options |= {
+            "metric": metric.value,
+            "center": center.value,
+            "show_seeds": show_seeds,
+            "smooth": smooth,
+            "x": x.value,
+        }
         try:
             files += learning.report(folders, out, **options)
         except PlotError as error:

@@ -123,7 +123,9 @@ def read(file: Path, algorithms: dict[str, str], run_dir: str | None = None) -> 
             if type(algo) is not str or algo not in algorithms:
                 raise wrong("algo", f"unknown algo {algo!r}; {nearest(str(algo), algorithms)}", i)
             args_type = import_module(f"{__package__}.{algorithms[algo]}").Args
-            axes = {"seed": [1]} | values_of(table, args_type, wrong) | values_of(method, args_type, wrong, i)
+            axes = (
+                {"seed": [1]} | values_of(table, algo, args_type, wrong) | values_of(method, algo, args_type, wrong, i)
+            )
             axes |= {"run_dir": [run_dir]} if run_dir else {}
             for args in combinations(args_type, axes, own["seeds_per_process"], wrong, i):
                 job = Job(algo, args, run_paths(algo, args))
@@ -167,7 +169,7 @@ def field(key: str) -> str:
     return {"env": "env_id"}.get(key, key.replace("-", "_"))
 
 
-def values_of(table: dict, args_type: type, wrong, method: int | None = None) -> dict[str, list]:
+def values_of(table: dict, algo: str, args_type: type, wrong, method: int | None = None) -> dict[str, list]:
     """The values of each option, by the field's name"""
     hints, axes = typing.get_type_hints(args_type), {}
     for name in ("num_seeds", "resume", "overwrite"):  # the grid's own business
@@ -175,7 +177,6 @@ def values_of(table: dict, args_type: type, wrong, method: int | None = None) ->
     for key, given in table.items():
         name = field(key)
         if name not in hints:
-            algo = args_type.__module__.rpartition(".")[2]
             raise wrong(key, f"{algo} has no option {key!r}; {nearest(key, ['env', *hints])}", method)
         if name in axes:
             raise wrong(key, f"{name} is given twice", method)
@@ -320,7 +321,7 @@ def find(folder: Path) -> list[Path]:
     """The run directories below a folder, or itself; those that are only claimed or have failed too"""
     marks = [*folder.rglob("config.json"), *folder.rglob("seed*.claim"), *folder.rglob("seed*.failed")]
     runs = {mark.parent if mark.name == "config.json" else mark.with_suffix("") for mark in marks}
-    return sorted(run for run in runs if run.absolute().name.startswith("seed"))
+    return sorted(run for run in runs if re.fullmatch(r"seed\d+", run.absolute().name))
 
 
 def status(paths: list[Path]) -> dict[Path, str]:

@@ -109,9 +109,9 @@ def submit(grid: Grid, retries: int) -> None:
         with executor.batch():
             jobs = [executor.submit(Task(task(grid, copy, number, retries))) for number in numbers]
     except subprocess.CalledProcessError as error:
-        raise GridError(f"sbatch: {error.stderr or error}") from None
+        raise GridError(f"{error.stderr or error}") from None
     except submitit.core.utils.FailedJobError as error:
-        raise GridError(f"sbatch: {error}") from None
+        raise GridError(str(error)) from None
     print(f"submitted {len(jobs)} jobs, {jobs[0].job_id} to {jobs[-1].job_id}; their logs are in {folder}")
     print(f"pmoe status {grid.file} says how they stand")
 

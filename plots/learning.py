@@ -16,19 +16,26 @@ def report(
     areas: bool = False,
     profiles: bool = False,
     reference: str | None = None,
+    usual: str | None = None,
     metric: str = "eval",
     center: str = "mean",
     show_seeds: bool = False,
     smooth: int = 1,
     x: str = "steps",
 ) -> list[Path]:
-    """Writes what was asked for below `out` and returns the files. PlotError: there is nothing to draw, or no such
-    reference."""
+    """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or of the
+    `usual` one if that has runs already. PlotError: there is nothing to draw, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
         raise PlotError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
-    if reference:
-        reference = auc.reference_name(runs, reference)
+    try:
+        reference = reference or usual
+        reference = reference and auc.reference_name(runs, reference)
+    except PlotError as error:
+        if reference != usual:
+            raise
+        reference = None
+        notes.append(f"{error}; percents are of the default")
     table, more = overview(runs, metric)
     files, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
     console().print(table)

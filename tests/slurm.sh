@@ -63,7 +63,7 @@ JobRequeue=1
 KillWait=10
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc --all) RealMemory=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 PartitionName=main Default=YES Nodes=$host PriorityTier=2 PreemptMode=OFF
 PartitionName=low Nodes=$host PriorityTier=1 GraceTime=20
 CONF

@@ -1,0 +1,300 @@
+"""Claims: one process trains a run, whoever else starts it at the same time; a dead one's run is taken over."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from common import PMOE, checkpoint, flags
+
+from pmoe import claims
+from pmoe.claims import beside, bury, claimed, holder, take
+
+RACE = """
+import json, os, sys
+from pathlib import Path
+from pmoe import claims
+
+claims.BEAT = 0.001
+n, rounds, kind, gone = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], os.fork()
+if not gone:
+    os._exit(0)
+os.waitpid(gone, 0)
+for i in range(rounds):
+    file = Path(f"seed{i}.claim")
+    if kind != "none":
+        machine = claims.machine() if kind == "gone" else "another"
+        file.write_text("" if kind == "half" else json.dumps({"machine": machine, "pid": gone, "token": "dead"}))
+        os.utime(file, None if kind == "gone" else (0, 0))
+    starts, answers, ends = os.pipe(), os.pipe(), os.pipe()
+    for child in range(n):
+        if not os.fork():
+            os.close(starts[1]), os.close(ends[1])
+            os.read(starts[0], 1)  # until the parent closes the other end
+            os.write(answers[1], b"01"[claims.take(Path(f"seed{i}"), f"{child}"):][:1])
+            os.read(ends[0], 1)  # the winner lives until all have tried
+            os._exit(0)
+    os.close(starts[1])
+    said = b""
+    while len(said) < n:
+        said += os.read(answers[0], n)
+    print(said.count(b"1"))
+    os.close(ends[1])
+    for _ in range(n):
+        os.wait()
+    for end in (starts[0], *answers, ends[0]):
+        os.close(end)
+"""
+
+
+def write(path, machine=None, pid=None, token="other", age=0.0) -> None:
+    """A claim on a run, by default of this process"""
+    claim = {"machine": machine or claims.machine(), "pid": pid or os.getpid(), "token": token}
+    beside(path, "claim").write_text(json.dumps(claim))
+    os.utime(beside(path, "claim"), (time.time() - age,) * 2)
+
+
+@pytest.fixture
+def gone() -> int:
+    """The number of a process that has ended"""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def below(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("kind", ["none", "gone", "old", "half"])
+def test_of_many_processes_one_wins(tmp_path, kind):
+    """Where there is no claim, that of a process that is gone, an old one of another host, an old half-written one"""
+    command = [sys.executable, "-c", RACE, "8", "100", kind]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert said.split() == ["1"] * 100
+    assert sorted(below(tmp_path)) == sorted(f"seed{i}.claim" for i in range(100))
+
+
+def test_of_many_threads_one_wins(tmp_path):
+    start, won = threading.Barrier(16), []
+
+    def compete(i):
+        start.wait()
+        won.append(take(tmp_path / "seed1", f"{i}"))
+
+    threads = [threading.Thread(target=compete, args=(i,)) for i in range(16)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(won) == [False] * 15 + [True]
+
+
+@pytest.mark.parametrize(
+    "claim, alive",
+    [
+        ({}, True),
+        ({"age": claims.DEAD - 20}, True),
+        ({"age": claims.DEAD + 20}, False),
+        ({"pid": 1}, True),  # another user's, or anyway there
+        ({"pid": "gone"}, False),
+        ({"machine": "another host"}, True),
+        ({"machine": "another host", "pid": "gone"}, True),  # only its own host can tell
+        ({"machine": "another host", "age": claims.DEAD + 20}, False),
+    ],
+    ids=str,
+)
+def test_alive_or_dead(tmp_path, monkeypatch, gone, claim, alive):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    path = tmp_path / "seed1"
+    assert holder(path) is None and not claims.alive(path)
+    write(path, **{name: gone if x == "gone" else x for name, x in claim.items()})
+    assert claims.alive(path) == alive and holder(path)["token"] == "other"
+    assert holder(path)["gone"] == (claim.get("pid") == "gone" and "machine" not in claim)
+    assert take(path, "mine") != alive
+    assert holder(path)["token"] == ("other" if alive else "mine")
+
+
+@pytest.mark.parametrize("text", ["", '{"machine": "', "\0\0\0"])
+def test_a_half_written_claim_holds_until_it_is_old(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    path = tmp_path / "seed1"
+    beside(path, "claim").write_text(text)
+    assert holder(path)["alive"] and not take(path, "mine")
+    os.utime(beside(path, "claim"), (0, 0))
+    assert not holder(path)["alive"] and take(path, "mine")
+
+
+def test_a_living_claim_is_not_buried(tmp_path, monkeypatch, gone):
+    """It was created when the dead one, which two had seen, was gone already."""
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    path = tmp_path / "seed1"
+    write(path, pid=gone)
+    assert bury(path) and holder(path) is None
+    write(path)
+    assert not bury(path) and claims.alive(path) and below(tmp_path) == ["seed1.claim"]
+    beside(path, "claim").unlink()
+    assert bury(path) and below(tmp_path) == []  # or it has ended in the meantime
+
+
+def test_a_claim_that_beats_is_not_buried_whatever_the_clocks_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.3)
+    path, old = tmp_path / "seed1", time.time() - 10 * claims.DEAD
+    write(path, machine="another host", age=10 * claims.DEAD)
+    timer = threading.Timer(0.2, os.utime, [beside(path, "claim"), (old + 1, old + 1)])
+    timer.start()
+    assert not take(path, "mine") and holder(path)["token"] == "other" and below(tmp_path) == ["seed1.claim"]
+    timer.join()
+    assert take(path, "mine")
+
+
+def test_a_burial_that_was_not_ended_is_forgotten(tmp_path, gone):
+    path = tmp_path / "seed1"
+    write(path, pid=gone)
+    beside(path, "burial").mkdir()
+    assert not take(path, "mine")
+    os.utime(beside(path, "burial"), (0, 0))
+    assert not take(path, "mine") and take(path, "mine") and below(tmp_path) == ["seed1.claim"]
+
+
+def test_claimed_leaves_nothing_behind(tmp_path):
+    paths = [tmp_path / "runs/env/sac" / f"seed{i}" for i in (1, 2)]
+    with claimed(paths):
+        assert [holder(path)["alive"] for path in paths] == [True, True]
+    assert below(tmp_path) == []
+    with pytest.raises(SystemExit), claimed(paths):
+        raise SystemExit(2)
+    assert below(tmp_path) == []
+
+
+def test_a_claim_that_cannot_be_had_gives_the_others_back(tmp_path):
+    paths = [tmp_path / f"seed{i}" for i in (1, 2, 3)]
+    write(paths[1], pid=1)
+    beside(paths[2], "failed").touch()
+    with pytest.raises(BlockingIOError, match="seed2 is being trained by process 1 on "), claimed(paths):
+        pytest.fail("claimed what another has")
+    assert below(tmp_path) == ["seed2.claim", "seed3.failed"]
+
+
+@pytest.mark.parametrize(
+    "error, left",
+    [
+        (SystemExit(1), ["seed1.failed", "seed2.failed"]),
+        (ValueError("an environment's"), ["seed1.failed", "seed2.failed"]),
+        (SystemExit(143), []),
+        (SystemExit(0), []),
+        (KeyboardInterrupt(), []),
+    ],
+    ids=repr,
+)
+def test_failed_stays_until_the_next_start(tmp_path, error, left):
+    paths = [tmp_path / f"seed{i}" for i in (1, 2)]
+    with pytest.raises(type(error)), claimed(paths):
+        raise error
+    assert below(tmp_path) == left
+    with claimed(paths):
+        assert below(tmp_path) == ["seed1.claim", "seed2.claim"]
+
+
+def test_the_heart_beats(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    path, old = tmp_path / "seed1", time.time() - claims.DEAD - 100
+    with claimed([path]):
+        os.utime(beside(path, "claim"), (old, old))
+        assert not holder(path)["alive"]
+        wait(lambda: holder(path)["alive"])
+    assert holder(path) is None
+    write(path, age=claims.DEAD + 100)
+    time.sleep(1.2)
+    assert not holder(path)["alive"]  # it stopped with the claim
+
+
+def test_the_heart_goes_on_after_an_error_of_the_file_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    path, beats, touch = tmp_path / "seed1", [], os.utime
+
+    def stale(file, *args):
+        beats.append(file)
+        if len(beats) == 1:
+            raise OSError(116, "Stale file handle")
+        touch(file, *args)
+
+    monkeypatch.setattr(os, "utime", stale)
+    with claimed([path]):
+        wait(lambda: len(beats) > 2)
+
+
+def wait(what, seconds=30) -> None:
+    """Until something is so; fails if it does not become so"""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pmoe import claims
+
+claims.BEAT = 0.1
+with claims.claimed([Path("seed1")]):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("by", ["another's", "nobody's"])
+def test_a_process_that_lost_its_claim_ends(tmp_path, by):
+    path = tmp_path / "seed1"
+    process = subprocess.Popen([sys.executable, "-c", HOLD], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait(lambda: holder(path) and holder(path)["token"])
+    if by == "another's":
+        write(path)
+    else:
+        beside(path, "claim").unlink()
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 75 and error == "error: another process has taken over seed1\n"
+    assert below(tmp_path) == (["seed1.claim"] if by == "another's" else [])
+
+
+def test_a_process_without_its_parent_ends(tmp_path):
+    """And one whose parent lives does not"""
+    command = f"PMOE_PARENT=$$ {sys.executable} -c '{HOLD}' & wait"
+    process = subprocess.Popen(["bash", "-c", command], cwd=tmp_path)
+    wait(lambda: (holder(tmp_path / "seed1") or {"token": ""})["token"])
+    time.sleep(1.2)
+    assert holder(tmp_path / "seed1")["alive"]
+    process.kill()
+    process.wait()
+    wait(lambda: not holder(tmp_path / "seed1")["alive"])
+
+
+def test_a_run_without_its_parent_ends_with_a_checkpoint(tmp_path):
+    words = ["run", "sac", *flags("sac", env="Pendulum-v1", total_timesteps=10**6, checkpoint_every=10**6)]
+    process = subprocess.Popen(["bash", "-c", 'PMOE_PARENT=$$ "$@" >log & wait', "bash", PMOE, *words], cwd=tmp_path)
+    wait(lambda: list(tmp_path.glob("runs/*/*/seed1/checkpoint/*.pt")), 120)
+    process.kill()
+    process.wait()
+    wait(lambda: "stopped at step" in (tmp_path / "log").read_text())
+    wait(lambda: not list(tmp_path.rglob("*.claim")))
+    (path,) = tmp_path.glob("runs/*/*/seed1")
+    assert f"stopped at step {checkpoint(path)['step']};" in (tmp_path / "log").read_text()
+
+
+def test_a_run_is_resumed_once(pmoe, pmoe_here, tmp_path):
+    """The other is told so in a line, and the first goes on undisturbed."""
+    words = ["run", "sac", *flags("sac", env="Pendulum-v1", total_timesteps=10**6, checkpoint_every=200)]
+    process = subprocess.Popen([PMOE, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    wait(lambda: list(tmp_path.glob("runs/*/*/*/checkpoint/*200.pt")), 120)
+    for more in ("--resume", "--overwrite"):
+        again = pmoe_here(*words, more)
+        assert again.returncode == 75 and again.stdout == ""
+        assert f"is being trained by process {process.pid} on {socket.gethostname()}\n" in again.stderr
+        assert len(again.stderr.splitlines()) == 1
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume goes on" in out
+    assert not list(tmp_path.rglob("*.claim")) and not list(tmp_path.rglob("*.failed"))

@@ -1,0 +1,339 @@
+"""`pmoe grid --slurm` and `--print-sbatch`: on a pretended Slurm, by submitit's local executor, and on a real one."""
+
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from common import ROOT, SHORT, checkpoint, refused, same_run, train
+
+from pmoe import cli, grid, slurm
+from pmoe.claims import beside
+
+submitit = pytest.importorskip("submitit")
+LONG = SHORT["sac"] | {"total_timesteps": 800, "eval_every": 400}
+SCRIPTS = ["--slurm", "--print-sbatch"]
+
+
+def wait(what, seconds=120) -> None:
+    """Until something is so; fails if it does not become so"""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.1)
+
+
+def write(folder: Path, more="", **fields) -> Path:
+    """A grid of SAC on Pendulum, a job for each seed"""
+    table = {"env": "Pendulum-v1", "run_dir": str(folder / "runs"), "seed": [1, 2]} | fields
+    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
+    file = folder / "grid.toml"
+    file.write_text(text + more + '[[method]]\nalgo = "sac"\n')
+    return file
+
+
+def read(file: Path):
+    return grid.read(file, cli.ALGORITHMS)
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """What runs in place of `sbatch`; the script that it was given goes to `submitted`."""
+
+    def pretend(script: str) -> Path:
+        file = tmp_path / "bin/sbatch"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f'#!/bin/bash\ncp "${{@: -1}}" {tmp_path}/submitted\n{script}\n')
+        file.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
+        return tmp_path / "submitted"
+
+    return pretend
+
+
+def test_without_slurm(pmoe_here, tmp_path, monkeypatch):
+    """One line, and nothing on the disk"""
+    monkeypatch.setenv("PATH", "")
+    write(tmp_path)
+    refused(pmoe_here("grid", "grid.toml", "--slurm"), "no sbatch")
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    refused(pmoe_here("grid", "grid.toml", "--slurm"), "pip install 'pmoe[slurm]'")
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
+
+
+def test_what_slurm_refuses(pmoe_here, tmp_path, sbatch):
+    sbatch("echo 'sbatch: error: invalid partition specified: nowhere' >&2; exit 1")
+    write(tmp_path)
+    result = pmoe_here("grid", "grid.toml", "--slurm", "--partition", "nowhere")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert re.fullmatch("error: .*invalid partition specified: nowhere", result.stderr.splitlines()[-1])
+
+
+def options(script: str) -> set[str]:
+    return {line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")}
+
+
+@pytest.mark.parametrize("how", SCRIPTS)
+def test_options_of_the_file_and_of_the_command_line(pmoe_here, tmp_path, sbatch, how):
+    submitted = sbatch("echo Submitted batch job 7")
+    write(tmp_path, '[slurm]\npartition = "short"\ntime = 5\nmemory = 3\ngpus = 2\n')
+    result = pmoe_here("grid", "grid.toml", how, "--time", 3, "--memory", 4)
+    assert result.returncode == 0, result.stderr
+    found = options(submitted.read_text() if how == "--slurm" else result.stdout)
+    alike = {"--partition=short", "--time=3", "--gpus-per-node=2", "--requeue", "--open-mode=append", "--job-name=grid"}
+    assert alike <= found and "--cpus-per-task=1" in found
+    if how == "--slurm":
+        assert {"--array=0-1%2", "--mem=4GB", "--signal=USR2@90"} <= found
+        assert "submitted 2 jobs, 7_0 to 7_1" in result.stdout and "pmoe status grid.toml" in result.stdout
+    else:
+        assert {"--array=0-1", "--mem=4G", "--signal=B:USR1@90"} <= found
+
+
+@pytest.mark.parametrize("how", SCRIPTS)
+def test_defaults(pmoe_here, tmp_path, sbatch, how):
+    submitted = sbatch("echo Submitted batch job 7")
+    write(tmp_path)
+    result = pmoe_here("grid", "grid.toml", how)
+    found = options(submitted.read_text() if how == "--slurm" else result.stdout)
+    assert {"--time=1440"} <= found and not [x for x in found if x.startswith("--partition")]
+    assert any(re.fullmatch("--mem=8GB?", x) for x in found) and any(x.endswith("@120") for x in found)
+
+
+def leave(file: Path, *left: int) -> None:
+    """Jobs that are not in `left` are done, or being trained."""
+    for i, job in enumerate(read(file).jobs):
+        path = job.paths[0]
+        path.mkdir(parents=True)
+        if i not in left and i % 2:
+            (path / "done.json").touch()
+        elif i not in left:
+            beside(path, "claim").write_text(json.dumps({"machine": "another", "pid": 1, "token": ""}))
+
+
+@pytest.mark.parametrize("left, array", [([0, 1, 2, 5, 7, 8], "0-2,5,7-8"), ([4], "4"), (range(9), "0-8")], ids=str)
+def test_the_array_has_what_is_left(pmoe_here, tmp_path, sbatch, left, array):
+    submitted = sbatch("echo Submitted batch job 7")
+    file = write(tmp_path, seed=[*range(9)])
+    leave(file, *left)
+    script = pmoe_here("grid", file, "--print-sbatch").stdout
+    assert f"--array={array}" in options(script) and f"\n# {len(left)} jobs of " in script
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    assert pmoe_here("grid", file, "--slurm").returncode == 0
+    n = len(left)
+    assert (f"--array=0-{n - 1}%{n}" in options(submitted.read_text())) == (n > 1)
+    tasks = [pickle.loads(path.read_bytes()).function for path in (tmp_path / "runs/slurm").glob("*.pkl")]
+    words = sorted(word for task in tasks for word in task.words if word.startswith("--job="))
+    copies = {word for task in tasks for word in task.words if word.endswith(".toml")}
+    assert words == [f"--job={i}" for i in left] and [Path(copy).read_text() for copy in copies] == [file.read_text()]
+
+
+@pytest.mark.parametrize("how", SCRIPTS)
+def test_nothing_is_left(pmoe_here, tmp_path, sbatch, how):
+    submitted = sbatch("echo Submitted batch job 7")
+    leave(write(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    result = pmoe_here("grid", "grid.toml", how)
+    assert result.returncode == 0 and "nothing to submit" in result.stdout + result.stderr
+    assert "#SBATCH" not in result.stdout and not submitted.exists() and sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_same_run_dir_on_the_node(pmoe_here, tmp_path):
+    write(tmp_path)
+    script = pmoe_here("grid", "grid.toml", "--print-sbatch", "--run-dir", "other runs").stdout
+    assert "'--run-dir=other runs'" in script and f"--output='{tmp_path}/other runs/slurm/%A_%a.log'" in script
+    assert f"\ncd {tmp_path}\n" in script and len(list(tmp_path.glob("other runs/slurm/grid-*.toml"))) == 1
+
+
+# The script of --print-sbatch, its command a pretended one
+
+
+@pytest.fixture
+def script(pmoe_here, tmp_path, monkeypatch):
+    """Starts the script with a command in place of `pmoe grid`, and a `scontrol` that writes down what it is told."""
+    started = []
+
+    def start(command: str) -> subprocess.Popen:
+        monkeypatch.setattr(slurm, "task", lambda *_: ["bash", "-c", command, "bash", "--job=N"])
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin/scontrol").write_text(f'#!/bin/bash\necho "$@" >{tmp_path}/told\n')
+        (tmp_path / "bin/scontrol").chmod(0o755)
+        write(tmp_path)
+        (tmp_path / "script").write_text(pmoe_here("grid", "grid.toml", "--print-sbatch").stdout)
+        env = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+        started.append(subprocess.Popen(["bash", "script"], cwd=tmp_path, env=os.environ | env, start_new_session=True))
+        return started[0]
+
+    yield start
+    for process in started:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+WAITS = 'trap "echo saved >saved; exit 143" TERM; echo $1 >begun; while :; do sleep 0.1; done'
+
+
+@pytest.mark.parametrize("status, ends", [(0, 0), (1, 1), (2, 2), (75, 0)])  # 75: another has the run
+def test_the_script_ends_as_its_command(script, tmp_path, status, ends):
+    assert script(f"echo $1 >begun; exit {status}").wait(30) == ends
+    assert (tmp_path / "begun").read_text() == "--job=3\n" and not (tmp_path / "told").exists()
+
+
+def test_near_the_time_limit_the_script_saves_and_requeues(script, tmp_path):
+    process = script(WAITS)
+    wait((tmp_path / "begun").exists)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == 0 and (tmp_path / "saved").exists()
+    assert (tmp_path / "told").read_text() == "requeue 7_3\n"
+
+
+def test_a_script_that_slurm_ends_waits_to_be_killed(script, tmp_path):
+    """As Slurm does it: to every process, first SIGCONT; to end by itself would be to have failed."""
+    process = script(WAITS)
+    wait((tmp_path / "begun").exists)
+    for number in (signal.SIGCONT, signal.SIGTERM):
+        os.killpg(process.pid, number)
+    wait((tmp_path / "saved").exists)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(2)
+    assert not (tmp_path / "told").exists()
+
+
+# What submitit runs
+
+
+def test_a_task_ends_as_its_command():
+    assert slurm.Task(["true"])() is None and slurm.Task(["bash", "-c", "exit 75"])() is None
+    with pytest.raises(RuntimeError, match="exit status 3: bash -c 'exit 3'"):
+        slurm.Task(["bash", "-c", "exit 3"])()
+
+
+@pytest.mark.parametrize("end", ["exit 143", "kill -TERM $$"])
+def test_a_task_that_slurm_ends_waits_to_be_killed(end):
+    """To return would be to have finished."""
+
+    def alarm(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(2)
+    try:
+        with pytest.raises(TimeoutError):
+            slurm.Task(["bash", "-c", end])()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_task_saves_at_submitits_signal(tmp_path):
+    """Which every process gets, the command too; the handler runs on top of the wait for it."""
+    again = []
+
+    class Requeued(Exception):
+        pass
+
+    def handler(*_):
+        again.append(task.checkpoint())
+        raise Requeued
+
+    def tell():
+        wait((tmp_path / "begun").exists)
+        os.kill(task.child.pid, signal.SIGUSR2)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    task = slurm.Task(["bash", "-c", f"cd {tmp_path}; {WAITS}", "bash", "x"])
+    before, thread = signal.signal(signal.SIGUSR2, handler), threading.Thread(target=tell)
+    thread.start()
+    try:
+        with pytest.raises(Requeued):
+            task()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        thread.join()
+    assert (tmp_path / "saved").exists() and task.child.wait(10) == 143
+    assert pickle.loads(pickle.dumps(again[0].function)).words == task.words
+
+
+def steps_from(path: Path) -> list[int]:
+    """Where a run's processes began"""
+    return [int(step) for step in re.findall(r"from step (\d+)$", beside(path, "log").read_text(), re.MULTILINE)]
+
+
+def at_work(path: Path) -> bool:
+    """Whether a run is past the checkpoint of its beginning"""
+    return any(int(file.stem) > 0 for file in path.glob("checkpoint/*.pt"))
+
+
+def check_resumed(paths: list[Path], folder: Path) -> None:
+    """Asserts that each run went on from a checkpoint after it was told to stop, and that the first is as if it had
+    never been."""
+    for path in paths:
+        starts = steps_from(path)
+        assert starts[0] == 0 and starts[-1] > 0 and "stopped at step" in beside(path, "log").read_text()
+        assert checkpoint(path)["step"] == LONG["total_timesteps"]
+    same_run(paths[0], train("sac", folder / "straight", **LONG)[0])
+
+
+@pytest.mark.slow
+def test_the_local_executor(tmp_path):
+    """Saves before the time limit, is submitted again, and finishes."""
+    file = write(tmp_path, seed=1, **LONG)
+    (path,) = read(file).paths
+    executor = submitit.LocalExecutor(tmp_path / "logs", max_num_timeout=20)
+    executor.update_parameters(timeout_min=5)
+    job = executor.submit(slurm.Task(slurm.task(read(file), slurm.frozen(read(file)), 0, 1)))
+    wait(lambda: at_work(path))
+    for task in Path(f"/proc/{job.job_id}/task/{job.job_id}/children").read_text().split():
+        os.kill(int(task), signal.SIGUSR2)
+    assert job.result() is None
+    check_resumed([path], tmp_path)
+
+
+# A real Slurm
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Of one node, this machine; PMOE_REQUIRE_SLURM in the environment says that it must be possible here."""
+    script = ["bash", str(ROOT / "tests/slurm.sh")]
+    started = subprocess.run([*script, "start"], capture_output=True, text=True, check=False)
+    if started.returncode:
+        why = f"no Slurm here: {started.stderr.strip()}"
+        pytest.fail(why) if "PMOE_REQUIRE_SLURM" in os.environ else pytest.skip(why)
+    yield
+    subprocess.run([*script, "stop"], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", SCRIPTS)
+def test_an_array_that_slurm_interrupts(cluster, pmoe, tmp_path, how):
+    """One job is requeued while it runs, the other gets the signal of a time limit; both go on and finish."""
+    file = write(tmp_path, "[slurm]\nmemory = 1\ntime = 10\n", **LONG)
+    paths = read(file).paths
+    result = pmoe("grid", "grid.toml", how)
+    assert result.returncode == 0, result.stderr
+    if how == "--print-sbatch":
+        (tmp_path / "script").write_text(result.stdout)
+        result = subprocess.run(["sbatch", tmp_path / "script"], capture_output=True, text=True, check=True)
+        number, near = re.search(r"job (\d+)", result.stdout)[1], ["--batch", "--signal=USR1"]
+    else:
+        number, near = re.search(r"submitted 2 jobs, (\d+)_0 to \1_1;", result.stdout)[1], ["--signal=USR2"]
+    left = {paths[0]: ["scontrol", "requeue", f"{number}_0"], paths[1]: ["scancel", *near, f"{number}_1"]}
+    while left:  # a busy node runs one after the other
+        wait(lambda: any(map(at_work, left)))
+        path = next(filter(at_work, left))
+        subprocess.run(left.pop(path), check=True)
+    assert pmoe("status", "grid.toml").returncode == 1
+    wait(lambda: set(grid.status(paths).values()) == {"done"}, 240)
+    assert pmoe("status", "grid.toml").returncode == 0
+    check_resumed(paths, tmp_path)
+    wait(lambda: not subprocess.run(["squeue", "-h"], capture_output=True, check=True).stdout, 60)
