@@ -1,5 +1,6 @@
 """Works through a grid's jobs on this machine: so many processes at a time, a thread each, GPUs shared out."""
 
+import contextlib
 import itertools
 import os
 import shlex
@@ -65,7 +66,8 @@ class Workers:
         self.waiting, self.active, self.failed = deque(grid.jobs), [], []
         self.signals = []  # what asked to stop
         self.looked = -PAUSE  # when all that waits was last found to be another worker's
-        self.standing = "", -PAUSE  # how the grid stands, and when that was
+        self.standing = "", -PAUSE  # how the grid stands, and when that was so
+        self.shown = -60.0
         self.console = Console(highlight=False, markup=False)
 
     def run(self) -> int:
@@ -75,15 +77,15 @@ class Workers:
         catch = {n: signal.signal(n, self.on_signal) for n in stops}  # nohup ignores SIGHUP
         try:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
-                shown = -60.0
-                while self.tick():
-                    if time.monotonic() - shown > (1 if self.console.is_terminal else 60):
-                        shown = time.monotonic()
-                        if self.console.is_terminal:
-                            live.update(self.table(), refresh=True)
-                        else:
-                            self.report()
-                    time.sleep(0.2)
+                while True:
+                    try:
+                        if not self.tick():
+                            break
+                        self.show(live)
+                        time.sleep(0.2)
+                    except OSError as error:  # a shared file system may not answer for a while
+                        self.say(f"{error}; going on in {PAUSE:.0f} s")
+                        time.sleep(PAUSE)
         finally:
             for work in self.active:  # an error in this program itself
                 work.process.terminate()
@@ -106,17 +108,13 @@ class Workers:
     def tick(self) -> bool:
         """Looks after the processes and starts what there is room for; False: nothing is left to do."""
         for work in [work for work in self.active if work.process.poll() is not None]:
+            self.ended(work)
             self.active.remove(work)
             self.free.append(work.slot)
-            self.ended(work)
         if self.signals:
             return self.stop()
         if self.free and time.monotonic() > self.looked + PAUSE:
-            try:
-                return self.fill()
-            except OSError as error:  # a shared file system may not answer for a while
-                self.say(f"{error}; looking again in {PAUSE:.0f} s")
-                self.looked = time.monotonic()
+            return self.fill()
         return bool(self.active or self.waiting)
 
     def fill(self) -> bool:
@@ -149,8 +147,9 @@ class Workers:
         if code == TAKEN or work.asked:
             return self.waiting.append(job)
         self.say(f"failed with status {code}: {job.name}; its log ends:")
-        for line in job.log.read_text(errors="replace").splitlines()[-8:]:
-            self.console.print(Text(f"    {line}", "red"), soft_wrap=True)
+        with contextlib.suppress(OSError):
+            for line in job.log.read_text(errors="replace").splitlines()[-8:]:
+                self.console.print(Text(f"    {line}", "red"), soft_wrap=True)
         job = replace(job, failures=job.failures + 1)
         if job.failures > self.retries or code == 2:  # 2: bad input, which stays bad
             self.failed.append(job)
@@ -196,8 +195,13 @@ class Workers:
         table.caption = self.stands()
         return table
 
-    def report(self) -> None:
-        """The same as lines of a log"""
+    def show(self, live: Live) -> None:
+        """The table, each second; without a terminal the same as lines of a log, each minute"""
+        if time.monotonic() < self.shown + (1 if self.console.is_terminal else 60):
+            return
+        self.shown = time.monotonic()
+        if self.console.is_terminal:
+            return live.update(self.table(), refresh=True)
         for name, state, step, last, speed, left in self.rows():
             if state == "running" and left:
                 self.say(f"{name}: step {step}, return {last}, {speed} steps/s, {left} left")
@@ -220,9 +224,9 @@ def preview(grid: Grid, slots: list) -> None:
     if left:
         hours, n = estimate(left) / 3600, len(slots)
         print(
-            f"about {hours:.1f} hours of one process, {hours / n:.1f} of {n}, without evaluations, and if each method"
+            f"about {hours:.1f} hours of one process, {hours / n:.1f} of {n}, without evaluations, if each method is as"
         )
-        print("is as fast on every environment as it was just now on its first")
+        print("fast on every environment as it was just now on its first")
 
 
 def steps_left(job: Job) -> int:
