@@ -136,6 +136,8 @@ def run(
             except OSError as error:
                 fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
     except BlockingIOError as error:
+        if "PMOE_PARENT" in os.environ:  # the log is the other's
+            raise SystemExit(TAKEN) from None
         fail(str(error), TAKEN)
 
 

@@ -177,12 +177,15 @@ def values_of(table: dict, algo: str, args_type: type, wrong, method: int | None
     for key, given in table.items():
         name = field(key)
         if name not in hints:
-            raise wrong(key, f"{algo} has no option {key!r}; {nearest(key, ['env', *hints])}", method)
+            raise wrong(
+                key, f"{algo} has no option {key!r}; {nearest(key, ['env', 'seeds_per_process', *hints])}", method
+            )
         if name in axes:
             raise wrong(key, f"{name} is given twice", method)
         axes[name] = [cast(x, hints[name]) for x in (given if type(given) is list else [given])]
         if None in axes[name] or not axes[name]:
-            raise wrong(key, f"{key} cannot be {given!r}; it is {described(hints[name])}", method)
+            shown = json.dumps(given, default=str)
+            raise wrong(key, f"{key} cannot be {shown}; it is {described(hints[name])}, or a list of such", method)
     return axes
 
 
