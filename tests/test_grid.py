@@ -904,5 +904,6 @@ def test_a_dry_run(pmoe_here, tmp_path, done):
         assert cli.parse(MODULES[job.algo].Args, words[3:], job.algo) == job.args
     n = len(left)
     assert f"\n{n} runs in {n} processes, {4000 * n:,} steps\n" in result.stdout
-    hours, shared = re.search(r"about (\S+) hours of one process, (\S+) of 2, ", result.stdout).groups()
-    assert 0 <= float(shared) <= float(hours) < 3
+    times = re.search(r"about (\S+) of one process, (\S+) of 2 at a time, ", result.stdout).groups()
+    seconds, shared = (sum(60**i * int(x) for i, x in enumerate(reversed(time.split(":")))) for time in times)
+    assert 0 <= shared <= seconds < 3 * 3600
