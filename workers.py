@@ -73,8 +73,9 @@ class Workers:
     def run(self) -> int:
         """Until nothing is left to do; returns the exit status: 0 if all runs are done, 1 if some failed, TAKEN if some
         are others', 128 and the signal's number if it was stopped."""
-        stops = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-        catch = {n: signal.signal(n, self.on_signal) for n in stops}  # nohup ignores SIGHUP
+        stops = [signal.SIGINT, signal.SIGTERM]
+        stops += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []  # nohup's
+        catch = {n: signal.signal(n, self.on_signal) for n in stops}
         try:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 while True:
