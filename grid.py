@@ -279,17 +279,21 @@ def checkpoint(job: Job) -> int:
     return min(max((int(file.stem) for file in path.glob("checkpoint/*.pt")), default=0) for path in job.paths)
 
 
+def as_flags(args: dict) -> list[str]:
+    """Fields of an Args as options of the command line"""
+    flags = []
+    for name, value in args.items():
+        option = name.replace("_", "-")
+        flags += [f"--{option if value else 'no-' + option}"] if isinstance(value, bool) else [f"--{option}={value}"]
+    return flags
+
+
 def command(job: Job) -> list[str]:
     """The words after `pmoe` that train a job from its beginning; `going_on` has what is to be added to go on"""
     seed = int(job.paths[0].name.removeprefix("seed"))
     args = replace(job.args, seed=seed, num_seeds=len(job.paths))
-    words = ["run", job.algo, f"--env={args.env_id}", f"--k={args.k}"]
-    for name, value in vars(args).items():
-        option = name.replace("_", "-")
-        if name in ("env_id", "k") or value == getattr(type(args), name):
-            continue
-        words.append(f"--{option if value else 'no-' + option}" if type(value) is bool else f"--{option}={value}")
-    return words
+    changed = {n: x for n, x in vars(args).items() if n not in ("env_id", "k") and x != getattr(type(args), n)}
+    return ["run", job.algo, f"--env={args.env_id}", f"--k={args.k}", *as_flags(changed)]
 
 
 def going_on(paths: list[Path]) -> dict[str, bool]:
@@ -339,10 +343,10 @@ def count(states: dict[Path, str]) -> str:
 
 def show_status(states: dict[Path, str]) -> None:
     """Prints a table: a row for each configuration, the seeds in each state."""
-    from rich.console import Console
     from rich.table import Table
 
     from .plots.runs import spans
+    from .plots.tables import console
 
     used = [name for name in STATES if name in states.values()]
     table = Table("environment", "method", *used, box=None)
@@ -350,5 +354,5 @@ def show_status(states: dict[Path, str]) -> None:
         mine = {path: name for path, name in states.items() if path.parent == folder}
         seeds = {name: [int(path.name.removeprefix("seed")) for path in mine if mine[path] == name] for name in used}
         table.add_row(folder.parent.name, folder.name, *(spans(seeds[name]) for name in used))
-    Console(highlight=False, markup=False).print(table)
+    console().print(table)
     print(count(states))

@@ -90,8 +90,8 @@ class Workers:
         finally:
             for work in self.active:  # an error in this program itself
                 work.process.terminate()
-            for number, handler in catch.items() if not self.signals else ():  # of many the rest comes to nothing
-                signal.signal(number, handler)
+            for number, handler in catch.items():
+                signal.signal(number, signal.SIG_IGN if self.signals else handler)  # until the program has ended
         for job in self.failed:
             self.console.print(
                 f"failed: {job.name}; its log is {job.log}; without its folder it starts anew", soft_wrap=True

@@ -23,7 +23,6 @@ STYLES = {
     "MCP-PPO": ("#009E73", "--", "D"),
     "DAC": ("#D55E00", "-", "v"),
 }
-HOLLOW = ("PPO", "PMOE-PPO", "MCP-PPO", "DAC")  # their markers
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = "s^vPXD<>*o"
 SHADES = {4: 0.0, 2: -0.5, 8: 0.25, 10: 0.45, 14: 0.65, 16: 0.8}  # by K; light is below 0, dark above
@@ -73,7 +72,7 @@ def styles(runs: list[Run]) -> dict[str, dict]:
             shaded = shade(colour, dark - 0.7 * (i + 1) / (len(variants) + 1))
             looks[method] = {"color": shaded, "linestyle": DASHES[(i + 1) % len(DASHES)], "marker": marker}
         for method in (base, *variants):
-            if run.name in HOLLOW:
+            if run.family == "PPO":  # hollow
                 looks[method]["markerfacecolor"] = "white"
     return looks
 
