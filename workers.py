@@ -75,7 +75,8 @@ class Workers:
         are others', 128 and the signal's number if it was stopped."""
         stops = [signal.SIGINT, signal.SIGTERM]
         stops += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []  # nohup's
-        catch = {n: signal.signal(n, self.on_signal) for n in stops}
+        for number in stops:
+            signal.signal(number, self.on_signal)
         try:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 while True:
@@ -90,8 +91,8 @@ class Workers:
         finally:
             for work in self.active:  # an error in this program itself
                 work.process.terminate()
-            for number, handler in catch.items():
-                signal.signal(number, signal.SIG_IGN if self.signals else handler)  # until the program has ended
+            for number in stops:
+                signal.signal(number, signal.SIG_IGN)  # the program is at its end, and has a status
         for job in self.failed:
             self.console.print(
                 f"failed: {job.name}; its log is {job.log}; without its folder it starts anew", soft_wrap=True
