@@ -11,17 +11,18 @@ printed gives it. The gate reads the same trunk as the primitives. Evaluation ta
     python baselines/gating_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5; --resume goes on
 """
 
+import ast
 import ctypes
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 import sysconfig
 import time
-import warnings
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -30,22 +31,20 @@ from typing import Annotated, Literal, NoReturn
 import gymnasium as gym
 import numpy as np
 import torch
-import torch.nn.functional as F
 import tyro
 from torch import Generator, Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 ALGO = Path(__file__).stem.replace("_", "-")  # in the name of its runs; a fork's is its own
-FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")
+FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "keep_replay", "track")
 CSV = {"episodes": "step,episodic_return,episodic_length\n", "eval": "step,return_mean,return_std,episodes\n"}
-warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4: the paper's tables need it
 
 
 @dataclass
 class Args:
     """Gating SAC: soft actor-critic whose action is the weighted sum of K Gaussian primitives'. K = 1 is SAC."""
 
-    env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "Hopper-v4"  # Gymnasium environment
+    env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "Hopper-v4"  # Gymnasium ID, or ID,option=value,...
     k: int = 4  # number of primitives; the paper: 4, HalfCheetah 2, HumanoidStandup 10
     seed: int = 1  # the first seed
     num_seeds: int = 1  # seeds trained side by side in this process: seed, seed + 1, ...
@@ -60,6 +59,7 @@ class Args:
     checkpoint_every: int = 10_000  # steps between checkpoints; Ctrl-C and SIGTERM write one too
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run of the same name first
+    keep_replay: bool = False  # keep the transitions of a finished run, in checkpoint/replay.f32
     track: bool = False  # log to Weights & Biases too; needs wandb
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
@@ -94,23 +94,24 @@ def check(args: Args) -> None:  # Copied from pmoe_sac.check
 class Envs:  # Copied from pmoe_sac.Envs
     def __init__(self, env_id: str, n: int, backend: str = "gymnasium", **kwargs):
         """n environments of one task with flat Box spaces. None resets itself: the last observation is the true one."""
-        self.env_id, self.n, self.envs, self.pool = env_id, n, [], None
+        parts = re.split(r",(\w+)=([-\d.e]+|True|False|None|'[^']*')", env_id)  # ID, option, value, rest, option, ...
         try:
-            self.envs = [gym.make(env_id, **kwargs) for _ in range(n if backend == "gymnasium" else 0)]
-            self.pool = None if self.envs else import_module("envpool").make_gymnasium(env_id, num_envs=n)
+            name, options = "".join(parts[::3]), dict(zip(parts[1::3], map(ast.literal_eval, parts[2::3])))
+            self.envs = [gym.make(name, **options, **kwargs) for _ in range(n if backend == "gymnasium" else 0)]
+            self.new_pool = lambda **seed: import_module("envpool").make_gymnasium(name, num_envs=n, **options, **seed)
+            self.pool = None if self.envs else self.new_pool()
         except Exception as error:  # noqa: BLE001  environments raise anything; the messages name what is near
             fail(f"--env {env_id}, --env-backend {backend}: {error}")
         spaces = [getattr(self.pool or self.envs[0], f"{name}_space") for name in ("observation", "action")]
         if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in spaces) or not spaces[1].is_bounded():
             fail(f"--env {env_id} needs flat Box spaces, bounded for actions, but has {spaces[0]} and {spaces[1]}")
         self.obs_size, (self.low, self.high) = spaces[0].shape[0], np.float32([spaces[1].low, spaces[1].high])
-        self.obs, self.returns = np.zeros((n, self.obs_size)), np.zeros(n)
+        self.n, self.obs, self.returns = n, np.zeros((n, self.obs_size)), np.zeros(n)
         self.random_state, self.actions = [{}] * n, [[] for _ in range(n)]  # at the last reset, and since then
 
     def start(self, seeds) -> None:
         """Begins anew, each environment from its seed."""
-        if self.pool:
-            self.pool = import_module("envpool").make_gymnasium(self.env_id, num_envs=self.n, seed=[*map(int, seeds)])
+        self.pool = self.pool and self.new_pool(seed=[*map(int, seeds)])
         for env, seed in zip(self.envs, seeds):
             env.reset(seed=int(seed))  # gives it its generator
         for i in range(self.n):
@@ -241,7 +242,7 @@ class Agent(nn.Module):
         mean, log_std, log_w = self.actor(obs)
         mean, log_std = compose(mean, log_std, log_w, self.args.variance == "printed")
         u = mean + log_std.exp() * noise
-        log_det = 2 * (0.6931471805599453 - u - F.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|, stable
+        log_det = 2 * (0.6931471805599453 - u - nn.functional.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|
         return self.actor.shift + self.actor.scale * u.tanh(), log_density(u, mean, log_std) - log_det.sum(-1), log_w
 
     @torch.no_grad()
@@ -333,9 +334,8 @@ class Runs:  # Copied from pmoe_sac.Runs
         self.start, spent = (self.states[0][name] if args.resume else 0 for name in ("step", "wall_time"))
         self.began, self.stop = time.monotonic() - spent, []
         if args.track:
-            wandb = import_module("wandb")
-            wandb.tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
-            wandb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
+            (wb := import_module("wandb")).tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
+            wb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
         self.writers = [SummaryWriter(path, purge_step=self.start + 1) for path in self.paths]
         self.handlers = {n: signal.signal(n, lambda n, _: self.stop.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
 
@@ -462,7 +462,8 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_sac.train
         head, *_, values = (line.split(",") for line in (path / "eval.csv").read_text().split())
         done = dict(zip(head, map(float, values)), step=args.total_timesteps, wall_time=time.monotonic() - runs.began)
         (path / "done.json").write_text(json.dumps(done, indent=2))
-        (path / "checkpoint/replay.f32").unlink()  # it served to go on
+        if not args.keep_replay:
+            (path / "checkpoint/replay.f32").unlink()  # it served to go on
         writer.close()
     for number, handler in runs.handlers.items():
         signal.signal(number, handler)
