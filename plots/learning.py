@@ -1,5 +1,6 @@
 """What `pmoe plot PATH...` does: reads the runs, says what it read, draws and tabulates, and says what it left out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
@@ -22,9 +23,11 @@ def report(
     show_seeds: bool = False,
     smooth: int = 1,
     x: str = "steps",
+    analyses: Sequence = (),
 ) -> list[Path]:
     """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or of the
-    `usual` one if that has runs already. PlotError: there is nothing to draw, or no such reference."""
+    `usual` one if that has runs already; `analyses` are functions (runs, out) -> (files, notes), of trained policies.
+    PlotError: there is nothing to draw, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
         raise PlotError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
@@ -47,6 +50,9 @@ def report(
         files, notes = files + written, notes + more
     if profiles:
         written, more = profile.draw(runs, out, reference, center)
+        files, notes = files + written, notes + more
+    for analysis in analyses:
+        written, more = analysis(runs, out)
         files, notes = files + written, notes + more
     for note in dict.fromkeys(notes):
         console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)
