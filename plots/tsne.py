@@ -7,12 +7,14 @@ is drawn from each primitive's Gaussian in every state, also of gating, whose pr
 
 The number is the silhouette of these actions by primitive, in the space of actions and not in the embedding, which may
 tear apart what is one: the mean of (b - a) / max(a, b), with a an action's mean distance to those of its primitive and
-b to those of the nearest other. 1: primitives are far apart; 0: they overlap.
+b to those of the nearest other. 1: primitives are far apart; 0: they overlap. Beside it that of the mean actions: where
+only these are apart, primitives differ by less than their own noise.
 """
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.progress import Progress
 
 from .curves import pyplot, save
@@ -21,6 +23,7 @@ from .runs import PlotError, Run
 from .tables import console, write
 
 TRAJECTORIES, CLUSTERS, EARLY = 10, 8, 250  # EARLY: iterations with exaggeration, van der Maaten's
+MOST = 200  # episodes, where short ones have too few states
 POINTS = 5000  # of which a silhouette is taken, as its cost is their square
 
 
@@ -45,7 +48,7 @@ def embed(points: np.ndarray, seed: int, iterations: int, show=lambda done: None
         done.append(10)
         show(sum(done))
 
-    options |= {"callbacks": callback, "callbacks_every_iters": 10, "n_jobs": 1}
+    options |= {"callbacks": callback, "callbacks_every_iters": 10, "n_jobs": min(4, torch.get_num_threads())}
     return np.asarray(TSNE(perplexity=perplexity, **options).fit(points))
 
 
@@ -53,60 +56,57 @@ def states(run: Run, count: int) -> dict[str, np.ndarray]:
     """Steps of ten episodes, or, as far as these have fewer than `count`, of more; `count` of them, evenly spaced"""
     episodes = TRAJECTORIES
     seen = rollout(run, episodes)
-    while len(seen["obs"]) < count and episodes < 1000:
-        episodes = min(1000, 1 + int(1.1 * episodes * count / len(seen["obs"])))
+    while len(seen["obs"]) < count and episodes < MOST:
+        episodes = min(MOST, 1 + int(1.1 * episodes * count / len(seen["obs"])))
         seen = rollout(run, episodes)
     kept = np.unique(np.linspace(0, len(seen["obs"]) - 1, count).round().astype(int))
-    names = ("episode", "obs", "mean", "log_std")
+    names = ("episode", "obs", "mean", "log_std", "each")
     return {name: seen[name][kept] for name in names} | {"bounds": seen["bounds"], "squashed": seen["squashed"]}
 
 
 def draw_actions(seen: dict[str, np.ndarray], seed: int) -> np.ndarray:
-    """An action of every primitive in every state, (N, K, A), scaled to [-1, 1]"""
+    """An action of every primitive in every state, and its mean action: (2, N, K, A), scaled to [-1, 1]"""
     noise = np.random.default_rng(seed).standard_normal(seen["mean"].shape)
     drawn, (low, high) = seen["mean"] + np.exp(seen["log_std"]) * noise, seen["bounds"]
-    return np.tanh(drawn) if seen["squashed"] else 2 * (drawn.clip(low, high) - low) / (high - low) - 1
+    drawn = low + (high - low) * (np.tanh(drawn) + 1) / 2 if seen["squashed"] else drawn.clip(low, high)
+    return 2 * (np.stack([drawn, seen["each"]]) - low) / (high - low) - 1
 
 
 def separation(actions: np.ndarray, seed: int) -> float:
-    """Silhouette of actions (n, K, A) by primitive"""
+    """Silhouette of actions (n, K, A) by primitive; NaN of a single state's"""
     from sklearn.metrics import silhouette_score
 
+    if len(actions) < 2:
+        return np.nan
     labels = np.tile(np.arange(actions.shape[1]), len(actions))
     size = min(POINTS, len(labels))
     return float(silhouette_score(actions.reshape(len(labels), -1), labels, sample_size=size, random_state=seed))
 
 
 def analyse(run: Run, count: int, seed: int = 0, iterations: int = 7000, show=lambda done: None) -> dict:
-    """Of a run: states' embedding (N, 2) and cluster (N,), its actions (N, K, A), each cluster's silhouette, and the
-    embedding (n, K, 2) of the actions of the largest cluster, which is cluster 0"""
+    """Of a run, the largest cluster being 0 of C: `where` the states are embedded (N, 2), their `cluster` (N,), `drawn`
+    actions (N, K, A), `silhouettes` of drawn and of mean actions in each cluster (2, C), `points` where the drawn
+    actions of cluster 0 are embedded (n, K, 2), and how many `episodes` it took"""
     from sklearn.cluster import KMeans
 
     seen = states(run, count)
     obs = seen["obs"].astype(np.float64)
-    obs = (obs - obs.mean(0)) / np.maximum(obs.std(0), 1e-8)
-    where = embed(obs, seed, iterations, show)
+    where = embed((obs - obs.mean(0)) / np.maximum(obs.std(0), 1e-8), seed, iterations, show)
     found = KMeans(CLUSTERS, n_init=10, random_state=seed).fit_predict(where)
-    cluster = np.argsort(np.argsort(-np.bincount(found), kind="stable"))[found]  # the largest is 0
+    cluster = np.argsort(np.argsort(-np.bincount(found, minlength=CLUSTERS), kind="stable"))[found]
     actions = draw_actions(seen, seed)
-    silhouettes = np.array([separation(actions[cluster == c], seed) for c in range(CLUSTERS)])
-    shown = actions[cluster == 0]
+    silhouettes = [[separation(x[cluster == c], seed) for c in range(CLUSTERS)] for x in actions]
+    shown = actions[0, cluster == 0]
     points = embed(shown.reshape(-1, shown.shape[-1]), seed, iterations, lambda done: show(iterations + done))
-    return {
-        "where": where,
-        "cluster": cluster,
-        "actions": actions,
-        "silhouettes": silhouettes,
-        "points": points.reshape(*shown.shape[:2], 2),
-        "episodes": int(seen["episode"].max()) + 1,
-    }
+    found = {"where": where, "cluster": cluster, "drawn": actions[0], "silhouettes": np.array(silhouettes)}
+    return found | {"points": points.reshape(*shown.shape[:2], 2), "episodes": int(seen["episode"].max()) + 1}
 
 
 def report(
     runs: list[Run], out: Path, count: int = 10_000, seed: int = 0, iterations: int = 7000
 ) -> tuple[list[Path], list[str]]:
     """Writes OUT/tsne-ENV.png and .pdf for each environment, a row for the first seed of each method, and OUT/tsne.csv,
-    .md and .tex; returns the files, and notes. PlotError: no library, or too few states."""
+    .md and .tex; returns the files, and notes. PlotError: the libraries are not there."""
     check()
     picked, notes = pick(runs, "tsne")
     analysed = []
@@ -117,22 +117,22 @@ def report(
                 (run, analyse(run, count, seed, iterations, lambda done, t=task: bar.update(t, completed=done)))
             )
     out.mkdir(parents=True, exist_ok=True)
-    records, rows, files = [], [], []
+    records, rows = [], []
     for run, a in analysed:
+        about = {"environment": run.env, "method": run.method, "seed": run.seed}
         sizes = np.bincount(a["cluster"], minlength=CLUSTERS)
-        for c, silhouette in enumerate(a["silhouettes"]):
-            about = {"environment": run.env, "method": run.method, "seed": run.seed}
-            records.append(about | {"cluster": c, "states": sizes[c], "silhouette": silhouette})
-        s = a["silhouettes"]
-        mean = np.average(s, weights=sizes)
-        cells = [str(len(a["where"])), str(a["episodes"]), *(f"{x:.3f}" for x in (mean, s.min(), s.max(), s[0]))]
+        for c, (drawn, mean) in enumerate(a["silhouettes"].T):
+            records.append(about | {"cluster": c, "states": sizes[c], "drawn": drawn, "mean": mean})
+        cells = [f"{len(a['where']):,}", str(a["episodes"])]
+        if a["episodes"] != TRAJECTORIES or len(a["where"]) < count:
+            notes.append(f"{run.env}, {run.method}: its {cells[0]} states are of {cells[1]} episodes, not ten")
+        for s in a["silhouettes"]:
+            mean = np.average(s[sizes > 1], weights=sizes[sizes > 1])
+            cells.append(f"{mean:.2f} ({np.nanmin(s):.2f} to {np.nanmax(s):.2f})")
         rows.append([run.env, run.method, str(run.seed), *cells])
-        if a["episodes"] > TRAJECTORIES:
-            notes.append(
-                f"{run.env}, {run.method}: ten episodes are too short; {a['episodes']} of them have {cells[0]} states"
-            )
-    head = ["environment", "method", "seed", "states", "episodes", "silhouette, mean", "lowest", "highest", "shown"]
-    files += write(out / "tsne", records, [(f"Silhouette of actions by primitive in {CLUSTERS} clusters", head, rows)])
+    head = ["environment", "method", "seed", "states", "episodes", "drawn actions", "mean actions"]
+    title = f"Silhouette of actions by primitive: mean, lowest and highest of {CLUSTERS} clusters of states"
+    files = write(out / "tsne", records, [(title, head, rows)])
     for env in dict.fromkeys(run.env for run in picked):
         files += draw([(run, a) for run, a in analysed if run.env == env], stem(out, "tsne", env))
     return files, notes
@@ -159,15 +159,20 @@ def draw(analysed: list[tuple[Run, dict]], file: Path) -> list[Path]:
         right.scatter(*points.T, s=2, c=np.array(COLOURS)[primitive % 16], linewidths=0, rasterized=True)
         for i in range(k):
             right.scatter([], [], s=12, color=COLOURS[i % 16], label=str(i))
-        right.set_title(f"their actions, by primitive; silhouette {a['silhouettes'][0]:.2f}", fontsize=8)
+        right.set_title(f"their actions, by primitive; silhouette {a['silhouettes'][0, 0]:.2f}", fontsize=8)
         right.legend(frameon=False, fontsize=6, ncols=min(k, 8), loc="upper center", bbox_to_anchor=(0.5, 0.02))
         for ax in (left, right):
             ax.set(xticks=[], yticks=[])
-        beside.plot(np.full(CLUSTERS, row), a["silhouettes"], "o", color="black", markersize=4, markerfacecolor="none")
-        beside.plot(row, a["silhouettes"][0], "o", color="black", markersize=4)
+        for s, marker, at, label in zip(a["silhouettes"], "o^", (row - 0.15, row + 0.15), ("drawn", "mean")):
+            style = {"marker": marker, "color": "black", "markersize": 4, "linestyle": "none"}
+            beside.plot(
+                np.full(CLUSTERS, at), s, **style, markerfacecolor="none", label="" if row else f"{label} actions"
+            )
+            beside.plot(at, s[0], **style)
     beside.axhline(0, color="black", linewidth=0.5)
     beside.set(xlim=(-0.6, len(analysed) - 0.4), ylim=(-0.3, 1), ylabel="silhouette of actions by primitive")
     beside.set_xticks(range(len(analysed)), [run.method.replace(" ", "\n", 1) for run, _ in analysed], fontsize=7)
     beside.set_title(f"{CLUSTERS} clusters; full: the one shown", fontsize=8)
+    beside.legend(frameon=False, fontsize=7, loc="upper left")
     figure.suptitle(analysed[0][0].env, fontsize=9)
     return save(figure, file)
