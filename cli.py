@@ -293,6 +293,7 @@ def plot(
     tsne: Annotated[
         bool, typer.Option("--tsne", help="t-SNE of states, and of primitives' actions; first seeds; minutes each.")
     ] = False,
+    episodes: Annotated[int, typer.Option(min=1, max=1000, help="Of --routing and --primitives: how many.")] = 10,
     states: Annotated[int, typer.Option(min=100, help="Of --tsne: how many; fewer are quicker.", metavar="N")] = 10_000,
     reference: Annotated[
         str | None,
@@ -343,7 +344,7 @@ def plot(
             "x": x.value,
         }
         try:
-            options["analyses"] = analyses(routing, primitives, tsne and states)
+            options["analyses"] = analyses(routing, primitives, tsne, episodes, states)
             files += learning.report(folders, out, **options)
         except PlotError as error:
             fail(str(error))
@@ -354,24 +355,19 @@ def plot(
     print(f"wrote {', '.join(map(str, files))}")
 
 
-def analyses(routing: bool, primitives: bool, states: int) -> list:
-    """Functions (runs, out) -> (files, notes) that draw trained policies; t-SNE's if there are states for it"""
+def analyses(routing: bool, primitives: bool, tsne: bool, episodes: int, states: int) -> list:
+    """Functions (runs, out) -> (files, notes) that show trained policies. PlotError: a library is missing."""
     from functools import partial
 
     wanted = []
     if routing:
-        from .plots.routing import report
-
-        wanted.append(report)
+        wanted.append(partial(import_module(f"{__package__}.plots.routing").report, episodes=episodes))
     if primitives:
-        from .plots.primitives import report
-
-        wanted.append(report)
-    if states:
-        from .plots import tsne
-
-        tsne.check()
-        wanted.append(partial(tsne.report, count=states))
+        wanted.append(partial(import_module(f"{__package__}.plots.primitives").report, episodes=episodes))
+    if tsne:
+        module = import_module(f"{__package__}.plots.tsne")
+        module.check()
+        wanted.append(partial(module.report, count=states))
     return wanted
 
 

@@ -26,7 +26,7 @@ def report(
     analyses: Sequence = (),
 ) -> list[Path]:
     """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or of the
-    `usual` one if that has runs already; `analyses` are functions (runs, out) -> (files, notes), of trained policies.
+    `usual` one if that has runs already; `analyses` are functions (runs, out) -> (files, notes) that show policies.
     PlotError: there is nothing to draw, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
@@ -39,6 +39,11 @@ def report(
             raise
         reference = None
         notes.append(f"{error}; percents are of the default")
+    if analyses:
+        from .policies import pick  # takes torch, which curves do without
+
+        picked, shown = pick(runs)
+        notes += shown
     table, more = overview(runs, metric)
     files, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
     console().print(table)
@@ -52,7 +57,7 @@ def report(
         written, more = profile.draw(runs, out, reference, center)
         files, notes = files + written, notes + more
     for analysis in analyses:
-        written, more = analysis(runs, out)
+        written, more = analysis(picked, out)
         files, notes = files + written, notes + more
     for note in dict.fromkeys(notes):
         console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)

@@ -18,24 +18,23 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 COLOURS += ("#7F3C8D", "#A5682A", "#8C8C8C", "#1B7C7C", "#B3DE69", "#FB9A99", "#6A3D9A", "#B15928")
 
 
-def pick(runs: list[Run], figure: str) -> tuple[list[Run], list[str]]:
-    """The first seed of every method with several primitives, by environment; and notes on what is drawn and what is
-    not. PlotError: there is none."""
+def pick(runs: list[Run]) -> tuple[list[Run], list[str]]:
+    """The first seed of every method with several primitives, and notes on what is shown and what is not. PlotError:
+    there is none."""
     picked, notes = [], []
     for env, methods in by_method(runs).items():
-        for method, group in methods.items():
-            run = group[0]
+        for method, (run, *_) in methods.items():
             if run.args["k"] == 1:
-                notes.append(f"{env}, {method}: one primitive, nothing to draw for --{figure}")
+                notes.append(f"{env}, {method}: its policy is not shown, as it has one primitive")
             elif run.algo not in ALGORITHMS:
-                notes.append(f"{env}, {method}: of a fork, whose policy --{figure} cannot load")
+                notes.append(f"{env}, {method}: its policy is not shown, as only its own file can load it")
             elif not any(run.path.glob("checkpoint/*.pt")):
-                notes.append(f"{run.path} has no checkpoint, and so no policy for --{figure}")
+                notes.append(f"{env}, {method}: its policy is not shown, as {run.path} has no checkpoint")
             else:
                 picked.append(run)
-                notes.append(f"--{figure} shows {env}, {method}, seed {run.seed}: {run.path} at step {step_of(run):,}")
+                notes.append(f"{env}, {method}: the policy shown is {run.path} at step {step_of(run):,}")
     if not picked:
-        raise PlotError(f"--{figure} needs trained policies of several primitives: {'; '.join(notes) or 'no runs'}")
+        raise PlotError(f"no trained policy of several primitives to show: {'; '.join(notes)}")
     return picked, notes
 
 
@@ -117,13 +116,12 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
     return seen | {"returns": returns, "frames": frames}
 
 
-@torch.no_grad()
 def gaussians(actor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """obs (1, B, O) -> mean (B, K, A), log_std (B, K, A) and log_w (B, K) of a policy of any algorithm"""
     if hasattr(actor, "statistics"):
         obs = actor.statistics.normalize(obs)
     mean, log_std, log_w, *_ = actor(obs)
-    return mean[0], log_std.expand_as(mean)[0], log_w[0]
+    return tuple(x[0].detach() for x in (mean, log_std.expand_as(mean), log_w))
 
 
 def follow(env) -> None:

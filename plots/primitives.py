@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .curves import pyplot, save
-from .policies import COLOURS, composes, pick, rollout
+from .policies import COLOURS, composes, rollout
 from .routing import usage
 from .runs import Run
 from .tables import number, tracked, write, write_csv
@@ -74,10 +74,8 @@ def measure(run: Run, episodes: int) -> dict:
 
 
 def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], list[str]]:
-    """Writes OUT/primitives.csv, .md, .tex, .png, .pdf and OUT/primitives_pairs.csv, of the first seed of each method;
-    returns the files, and notes."""
-    picked, notes = pick(runs, "primitives")
-    measured = [(run, measure(run, episodes)) for run in tracked(picked, "primitives")]
+    """Writes OUT/primitives.csv, .md, .tex, .png, .pdf and OUT/primitives_pairs.csv; returns them, and no notes."""
+    measured = [(run, measure(run, episodes)) for run in tracked(runs, "primitives")]
     out.mkdir(parents=True, exist_ok=True)
     whole, each, records, distances = [], [], [], []
     for run, m in measured:
@@ -107,7 +105,7 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
     tables = [(title, head, whole), ("Each primitive: how much it is used, and what it returns alone", heads, each)]
     files = write(out / "primitives", records, tables, FOOT)
     write_csv(out / "primitives_pairs.csv", distances)
-    return [*files, out / "primitives_pairs.csv", *draw(measured, out)], notes
+    return [*files, out / "primitives_pairs.csv", *draw(measured, out)], []
 
 
 def apart(distance: np.ndarray) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .curves import pyplot, save
-from .policies import COLOURS, choose_renderer, composes, pick, rollout, stem
+from .policies import COLOURS, choose_renderer, composes, rollout, stem
 from .runs import Run
 from .tables import tracked
 
@@ -16,10 +16,9 @@ MOMENTS = 5
 
 
 def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], list[str]]:
-    """Writes OUT/routing-ENV-METHOD.png and .pdf for the first seed of each method; returns the files, and notes."""
-    picked, notes = pick(runs, "routing")
-    files, renders = [], {}
-    for run in tracked(picked, "routing"):
+    """Writes OUT/routing-ENV-METHOD.png and .pdf for each run; returns the files, and notes."""
+    files, notes, renders = [], [], {}
+    for run in tracked(runs, "routing"):
         if run.env not in renders:
             renders[run.env] = choose_renderer(run.env)
             if renders[run.env]:
@@ -36,14 +35,14 @@ def usage(seen: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def moments(length: int) -> np.ndarray:
     """Steps in the middle of as many equal parts of an episode, fewer if it has not so many"""
-    return np.unique((np.arange(MOMENTS) + 0.5) * length / MOMENTS).astype(int)
+    return np.unique(((np.arange(MOMENTS) + 0.5) * length / MOMENTS).astype(int))
 
 
 def draw(run: Run, file: Path, episodes: int, renders: bool) -> list[Path]:
     seen = rollout(run, episodes)
     first = seen["episode"] == 0
     probabilities, chosen = np.exp(seen["log_w"][first]), seen["chosen"][first]  # (T, K), (T,)
-    at = np.unique(moments(len(chosen)))
+    at = moments(len(chosen))
     frames = rollout(run, 1, frames_at=at)["frames"] if renders else []
     k, plt, composing = probabilities.shape[1], pyplot(), composes(run)
     figure = plt.figure(figsize=(8, 4.6 if frames else 3.4), layout="constrained")

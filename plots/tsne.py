@@ -18,7 +18,7 @@ import torch
 from rich.progress import Progress
 
 from .curves import pyplot, save
-from .policies import COLOURS, pick, rollout, stem
+from .policies import COLOURS, rollout, stem
 from .runs import PlotError, Run
 from .tables import console, write
 
@@ -105,13 +105,12 @@ def analyse(run: Run, count: int, seed: int = 0, iterations: int = 7000, show=la
 def report(
     runs: list[Run], out: Path, count: int = 10_000, seed: int = 0, iterations: int = 7000
 ) -> tuple[list[Path], list[str]]:
-    """Writes OUT/tsne-ENV.png and .pdf for each environment, a row for the first seed of each method, and OUT/tsne.csv,
-    .md and .tex; returns the files, and notes. PlotError: the libraries are not there."""
+    """Writes OUT/tsne-ENV.png and .pdf for each environment, a row for each of its runs, and OUT/tsne.csv, .md and
+    .tex; returns the files, and notes. PlotError: the libraries are not there."""
     check()
-    picked, notes = pick(runs, "tsne")
-    analysed = []
+    analysed, notes = [], []
     with Progress(console=console(), transient=True) as bar:
-        for run in picked:
+        for run in runs:
             task = bar.add_task(f"t-SNE, {run.env}, {run.method}", total=2 * iterations)
             analysed.append(
                 (run, analyse(run, count, seed, iterations, lambda done, t=task: bar.update(t, completed=done)))
@@ -133,7 +132,7 @@ def report(
     head = ["environment", "method", "seed", "states", "episodes", "drawn actions", "mean actions"]
     title = f"Silhouette of actions by primitive: mean, lowest and highest of {CLUSTERS} clusters of states"
     files = write(out / "tsne", records, [(title, head, rows)])
-    for env in dict.fromkeys(run.env for run in picked):
+    for env in dict.fromkeys(run.env for run in runs):
         files += draw([(run, a) for run, a in analysed if run.env == env], stem(out, "tsne", env))
     return files, notes
 
@@ -170,7 +169,8 @@ def draw(analysed: list[tuple[Run, dict]], file: Path) -> list[Path]:
             )
             beside.plot(at, s[0], **style)
     beside.axhline(0, color="black", linewidth=0.5)
-    beside.set(xlim=(-0.6, len(analysed) - 0.4), ylim=(-0.3, 1), ylabel="silhouette of actions by primitive")
+    lowest = min(-0.3, *(np.nanmin(a["silhouettes"]) - 0.05 for _, a in analysed))
+    beside.set(xlim=(-0.6, len(analysed) - 0.4), ylim=(lowest, 1), ylabel="silhouette of actions by primitive")
     beside.set_xticks(range(len(analysed)), [run.method.replace(" ", "\n", 1) for run, _ in analysed], fontsize=7)
     beside.set_title(f"{CLUSTERS} clusters; full: the one shown", fontsize=8)
     beside.legend(frameon=False, fontsize=7, loc="upper left")
