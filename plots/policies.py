@@ -48,6 +48,11 @@ def stem(out: Path, figure: str, *words: str) -> Path:
     return out / "-".join([figure, *(re.sub(r"[^\w-]+", "-", word.replace("=", "")) for word in words)])
 
 
+def ticks(k: int) -> range:
+    """Primitives that an axis names: at most eight"""
+    return range(0, k, -(-k // 8))
+
+
 def composes(run: Run) -> bool:
     """Whether the policy makes one action of all its primitives' (gating, MCP) instead of choosing a primitive"""
     return hasattr(load(run.algo), "compose")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .curves import pyplot, save
-from .policies import COLOURS, composes, rollout
+from .policies import COLOURS, composes, rollout, ticks
 from .routing import usage
 from .runs import Run
 from .tables import number, tracked, write, write_csv
@@ -141,7 +141,7 @@ def draw(measured: list[tuple[Run, dict]], out: Path) -> list[Path]:
                     fontsize=6,
                     color="white" if dark else "black",
                 )
-            ax.set(xticks=range(k), yticks=range(k))
+            ax.set(xticks=ticks(k), yticks=ticks(k))
             ax.set_title(text, fontsize=8)
         far.set_ylabel(f"{run.env}\n{run.method}, seed {run.seed}")
         colours = [COLOURS[i % 16] for i in range(k)]
@@ -156,13 +156,13 @@ def draw(measured: list[tuple[Run, dict]], out: Path) -> list[Path]:
             edgecolor="black",
             linewidth=0.5,
         )
-        used.set(ylim=(0, 1), xticks=range(k), xlabel="primitive")
+        used.set(ylim=(0, 1), xticks=ticks(k), xlabel="primitive")
         what = f"mean {'weight' if composes(run) else 'probability'}, share of steps (hatched)"
         used.set_title(f"{what}\neffective number {m['effective']:.2f}", fontsize=7)
         middle, std = m["returns"].mean(1), m["returns"].std(1)
         alone.bar(range(k), middle[1:], yerr=std[1:], color=colours, error_kw={"linewidth": 0.8})
         alone.axhline(middle[0], color="black", linestyle="--", linewidth=1)
         alone.axhspan(middle[0] - std[0], middle[0] + std[0], color="black", alpha=0.1, linewidth=0)
-        alone.set(xticks=range(k), xlabel="primitive")
+        alone.set(xticks=ticks(k), xlabel="primitive")
         alone.set_title("return alone; dashed: the whole policy", fontsize=8)
     return save(figure, out / "primitives")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .curves import pyplot, save
-from .policies import COLOURS, choose_renderer, composes, rollout, stem
+from .policies import COLOURS, choose_renderer, composes, rollout, stem, ticks
 from .runs import Run
 from .tables import tracked
 
@@ -75,12 +75,13 @@ def draw(run: Run, file: Path, episodes: int, renders: bool) -> list[Path]:
     bars = {"color": [COLOURS[i % 16] for i in range(k)], "edgecolor": "black", "linewidth": 0.5}
     used.bar(np.arange(k) - 0.2, mean, 0.38, **bars)
     used.bar(np.arange(k) + 0.2, share, 0.38, **bars, hatch="////", alpha=0.6)
-    used.set(xticks=range(k), ylim=(0, 1), xlabel="primitive")
+    used.set(xticks=ticks(k), ylim=(0, 1), xlabel="primitive")
     used.set_title(
         f"usage in {episodes} episodes: mean {'weight' if composing else 'probability'}\nand (hatched) share of steps",
         fontsize=7,
     )
 
+    top = min(1, 1.1 * probabilities[at].max())
     for i, step in enumerate(at):
         if frames:
             picture = figure.add_subplot(grid[2, i])
@@ -88,5 +89,6 @@ def draw(run: Run, file: Path, episodes: int, renders: bool) -> list[Path]:
             picture.set_axis_off()
         below = figure.add_subplot(grid[-1, i])
         below.bar(range(k), probabilities[step], color=bars["color"])
-        below.set(ylim=(0, 1), xticks=range(k), yticks=[0, 1] if i == 0 else [], xlabel=f"step {step}")
+        below.set(ylim=(0, top), xticks=ticks(k), xlabel=f"step {step}")
+        below.tick_params(labelleft=i == 0)
     return save(figure, file)
