@@ -1,10 +1,10 @@
 """How different the primitives of a policy are, how it uses them, and what each can do alone.
 
 Over the N states that the deterministic policy visits in E episodes: the distance of every two primitives' Gaussians,
-before the tanh; how far apart their mean actions are; the entropy H of the router's mean probabilities, the effective
-number of primitives exp(H), and the mean entropy of its probabilities in a state. What lies between the two entropies
-is what the state says about the primitive (their mutual information). A primitive's own return is that of E episodes in
-which it acts alone, of the same beginnings as the policy's.
+before the tanh, and their overlap (a mean distance may be that of a few states); how far apart their mean actions are;
+the entropy H of the router's mean probabilities, the effective number of primitives exp(H), and the mean entropy of its
+probabilities in a state. What lies between the two entropies is what the state says about the primitive (their mutual
+information). A primitive's own return is that of E episodes in which it acts alone, which begin as the policy's do.
 """
 
 from pathlib import Path
@@ -17,17 +17,18 @@ from .routing import usage
 from .runs import Run
 from .tables import number, tracked, write, write_csv
 
-FOOT = "Distances before the tanh, over visited states; H in nats; of gating and MCP, weights stand for probabilities."
+FOOT = "Before the tanh, over visited states: distance D, overlap exp(-D), 1 where two are the same. H in nats. "
+FOOT += "Action gap: 1 for opposite bounds. Of gating and MCP, weights stand for probabilities."
 
 
 def bhattacharyya(mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
-    """Mean over states of the distance -log integral sqrt(N_i N_j) of every two primitives: (N, K, A) twice, (K, K)"""
+    """Distance D = -log integral sqrt(N_i N_j) of every two primitives in each state: (N, K, A) twice -> (N, K, K)"""
     var = np.exp(2 * log_std.astype(np.float64))
-    distance = np.zeros((mean.shape[1],) * 2)
+    distance = np.zeros((len(mean), mean.shape[1], mean.shape[1]))
     for i, j in pairs(mean.shape[1]):
         middle = (var[:, i] + var[:, j]) / 2
-        apart = (mean[:, i] - mean[:, j]) ** 2 / middle / 8 + np.log(middle) / 2
-        distance[i, j] = distance[j, i] = (apart - (log_std[:, i] + log_std[:, j]) / 2).sum(-1).mean()
+        each = (mean[:, i] - mean[:, j]) ** 2 / middle / 8 + (np.log(middle) - log_std[:, i] - log_std[:, j]) / 2
+        distance[:, i, j] = distance[:, j, i] = each.sum(-1)
     return distance
 
 
@@ -65,7 +66,8 @@ def measure(run: Run, episodes: int) -> dict:
     k = run.args["k"]
     mean, share = usage(seen)
     alone = [rollout(run, episodes, primitive)["returns"] for primitive in range(k)]
-    figures = {"bhattacharyya": bhattacharyya(seen["mean"], seen["log_std"])}
+    distance = bhattacharyya(seen["mean"], seen["log_std"])
+    figures = {"bhattacharyya": distance.mean(0), "overlap": np.exp(-distance).mean(0)}
     figures |= {"symmetric_kl": symmetric_kl(seen["mean"], seen["log_std"])}
     figures |= {"action_gap": action_gap(seen["each"], *seen["bounds"])}
     figures |= {"usage": mean, "share": share, "entropy": float(entropy(mean))}
@@ -80,9 +82,9 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
     whole, each, records, distances = [], [], [], []
     for run, m in measured:
         about, k = {"environment": run.env, "method": run.method, "seed": run.seed}, run.args["k"]
-        closest, mean = apart(m["bhattacharyya"])
-        gap = apart(m["action_gap"])[1]
-        cells = [m["effective"], m["entropy"], m["conditional"], closest, mean, gap]
+        between = np.tril_indices(k, -1)
+        cells = [m["effective"], m["entropy"], m["conditional"]]
+        cells += [m["bhattacharyya"][between].min(), m["overlap"][between].mean(), m["action_gap"][between].mean()]
         whole.append([run.env, run.method, str(run.seed), spread(m["returns"][0]), *(f"{x:.2f}" for x in cells)])
         row = about | {"episodes": episodes, "states": m["states"]}
         names = ("effective", "entropy", "conditional")
@@ -96,22 +98,16 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
                 cells = [f"{100 * x[i]:.1f}" for x in (m["usage"], m["share"])]
                 each.append([run.env, run.method, str(i), *cells, spread(returns)])
         for i, j in pairs(k):
-            kinds = ("bhattacharyya", "symmetric_kl", "action_gap")
+            kinds = ("bhattacharyya", "overlap", "symmetric_kl", "action_gap")
             distances.append(about | {"i": j, "j": i} | {kind: m[kind][i, j] for kind in kinds})
     head = ["environment", "method", "seed", "return", "effective number", "H(mean w)", "mean H(w)"]
-    head += ["smallest distance", "mean distance", "action gap"]
+    head += ["smallest distance", "mean overlap", "mean action gap"]
     title = f"Primitives, {episodes} episodes; distance: Bhattacharyya's"
     heads = ["environment", "method", "primitive", "probability, %", "steps, %", "return alone"]
     tables = [(title, head, whole), ("Each primitive: how much it is used, and what it returns alone", heads, each)]
     files = write(out / "primitives", records, tables, FOOT)
     write_csv(out / "primitives_pairs.csv", distances)
     return [*files, out / "primitives_pairs.csv", *draw(measured, out)], []
-
-
-def apart(distance: np.ndarray) -> tuple[float, float]:
-    """The smallest and the mean distance of two different primitives, of (K, K)"""
-    between = distance[np.tril_indices(len(distance), -1)]
-    return float(between.min()), float(between.mean())
 
 
 def spread(returns: np.ndarray) -> str:

@@ -225,14 +225,14 @@ def test_distances_by_hand():
         30,
         points=[-1, 0],
     )[0]
-    assert primitives.bhattacharyya(mean, log_std) == pytest.approx(-np.log(overlap) * (1 - np.eye(2)))
+    assert primitives.bhattacharyya(mean, log_std)[0] == pytest.approx(-np.log(overlap) * (1 - np.eye(2)))
     assert primitives.symmetric_kl(mean, log_std) == pytest.approx(kl * (1 - np.eye(2)))
 
 
 def test_distances_add_up_over_dimensions_and_are_means_over_states():
     rng = np.random.default_rng(0)
     mean, log_std = rng.normal(size=(2, 7, 3, 4))
-    for distance in (primitives.bhattacharyya, primitives.symmetric_kl):
+    for distance in (lambda *x: primitives.bhattacharyya(*x).mean(0), primitives.symmetric_kl):
         whole = distance(mean, log_std)
         assert whole.shape == (3, 3) and (whole == whole.T).all() and (np.diag(whole) == 0).all()
         parts = [distance(mean[:, :, [d]], log_std[:, :, [d]]) for d in range(4)]
@@ -288,9 +288,9 @@ def test_primitives_of_trained_runs(reaching, tmp_path):
     distances = table(tmp_path / "primitives_pairs.csv")
     assert [(row["i"], row["j"]) for row in distances[:3]] == [("0", "1"), ("0", "2"), ("1", "2")]
     seen = policies.rollout(picked[0], EPISODES)
-    assert float(distances[0]["bhattacharyya"]) == pytest.approx(
-        primitives.bhattacharyya(seen["mean"], seen["log_std"])[0, 1]
-    )
+    distance = primitives.bhattacharyya(seen["mean"], seen["log_std"])[:, 0, 1]
+    assert float(distances[0]["bhattacharyya"]) == pytest.approx(distance.mean())
+    assert float(distances[0]["overlap"]) == pytest.approx(np.exp(-distance).mean())
 
 
 # t-SNE
