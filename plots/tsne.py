@@ -11,6 +11,7 @@ b to those of the nearest other. 1: primitives are far apart; 0: they overlap. B
 only these are apart, primitives differ by less than their own noise.
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +110,7 @@ def report(
     .tex; returns the files, and notes. PlotError: the libraries are not there."""
     check()
     analysed, notes = [], []
-    with Progress(console=console(), transient=True) as bar:
+    with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
         for run in runs:
             task = bar.add_task(f"t-SNE, {run.env}, {run.method}", total=2 * iterations)
             analysed.append(
