@@ -13,6 +13,7 @@ from matplotlib import figure as mpl_figure
 from matplotlib import pyplot
 from scipy import integrate, stats
 
+import pmoe.envs  # noqa: F401
 from pmoe.plots import policies, primitives, routing, runs, tsne
 
 EPISODES = 3
