@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from .algorithms import ALGORITHMS, load
-from .grid import as_it_stands, nearest, run_paths
+from .grid import GridError, as_flags, as_it_stands, nearest, run_paths
 
 app = typer.Typer(
     help="Mixture-of-experts policies for deep reinforcement learning: train, evaluate, compare.",
@@ -124,6 +124,8 @@ def run(
             except OSError as error:
                 fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
     except BlockingIOError as error:
+        if "PMOE_PARENT" in os.environ:  # the log is the other's
+            raise SystemExit(TAKEN) from None
         fail(str(error), TAKEN)
 
 
@@ -136,15 +138,6 @@ def read_config(file: Path) -> dict:
     except (OSError, ValueError, KeyError, TypeError) as error:
         fail(f"{file} is not the config.json of a run ({type(error).__name__})")
     return config
-
-
-def as_flags(args: dict) -> list[str]:
-    """The fields of a config.json as options, which those of the command line follow and override"""
-    flags = []
-    for name, value in args.items():
-        option = name.replace("_", "-")
-        flags += [f"--{option if value else 'no-' + option}"] if isinstance(value, bool) else [f"--{option}={value}"]
-    return flags
 
 
 def parse(args_type: type, argv: list[str], algo: str):
@@ -396,7 +389,6 @@ def grid(
 ) -> None:
     """Run a grid of methods, environments and seeds, as in `pmoe grid grids/quick.toml`. Started again it goes on: what
     is finished is skipped, what was interrupted is resumed."""
-    from .grid import GridError
     from .workers import Workers, places, preview
 
     wanted = read_grid(file, run_dir)
@@ -424,7 +416,7 @@ def grid(
 
 def read_grid(file: Path, run_dir: str | None):
     """The grid; ends the program with one line if it is not one."""
-    from .grid import GridError, read
+    from .grid import read
 
     try:
         return read(file, ALGORITHMS, run_dir)

@@ -177,12 +177,15 @@ def values_of(table: dict, algo: str, args_type: type, wrong, method: int | None
     for key, given in table.items():
         name = field(key)
         if name not in hints:
-            raise wrong(key, f"{algo} has no option {key!r}; {nearest(key, ['env', *hints])}", method)
+            raise wrong(
+                key, f"{algo} has no option {key!r}; {nearest(key, ['env', 'seeds_per_process', *hints])}", method
+            )
         if name in axes:
             raise wrong(key, f"{name} is given twice", method)
         axes[name] = [cast(x, hints[name]) for x in (given if type(given) is list else [given])]
         if None in axes[name] or not axes[name]:
-            raise wrong(key, f"{key} cannot be {given!r}; it is {described(hints[name])}", method)
+            shown = json.dumps(given, default=str)
+            raise wrong(key, f"{key} cannot be {shown}; it is {described(hints[name])}, or a list of such", method)
     return axes
 
 
@@ -276,17 +279,21 @@ def checkpoint(job: Job) -> int:
     return min(max((int(file.stem) for file in path.glob("checkpoint/*.pt")), default=0) for path in job.paths)
 
 
+def as_flags(args: dict) -> list[str]:
+    """Fields of an Args as options of the command line"""
+    flags = []
+    for name, value in args.items():
+        option = name.replace("_", "-")
+        flags += [f"--{option if value else 'no-' + option}"] if isinstance(value, bool) else [f"--{option}={value}"]
+    return flags
+
+
 def command(job: Job) -> list[str]:
     """The words after `pmoe` that train a job from its beginning; `going_on` has what is to be added to go on"""
     seed = int(job.paths[0].name.removeprefix("seed"))
     args = replace(job.args, seed=seed, num_seeds=len(job.paths))
-    words = ["run", job.algo, f"--env={args.env_id}", f"--k={args.k}"]
-    for name, value in vars(args).items():
-        option = name.replace("_", "-")
-        if name in ("env_id", "k") or value == getattr(type(args), name):
-            continue
-        words.append(f"--{option if value else 'no-' + option}" if type(value) is bool else f"--{option}={value}")
-    return words
+    changed = {n: x for n, x in vars(args).items() if n not in ("env_id", "k") and x != getattr(type(args), n)}
+    return ["run", job.algo, f"--env={args.env_id}", f"--k={args.k}", *as_flags(changed)]
 
 
 def going_on(paths: list[Path]) -> dict[str, bool]:
@@ -336,10 +343,10 @@ def count(states: dict[Path, str]) -> str:
 
 def show_status(states: dict[Path, str]) -> None:
     """Prints a table: a row for each configuration, the seeds in each state."""
-    from rich.console import Console
     from rich.table import Table
 
     from .plots.runs import spans
+    from .plots.tables import console
 
     used = [name for name in STATES if name in states.values()]
     table = Table("environment", "method", *used, box=None)
@@ -347,5 +354,5 @@ def show_status(states: dict[Path, str]) -> None:
         mine = {path: name for path, name in states.items() if path.parent == folder}
         seeds = {name: [int(path.name.removeprefix("seed")) for path in mine if mine[path] == name] for name in used}
         table.add_row(folder.parent.name, folder.name, *(spans(seeds[name]) for name in used))
-    Console(highlight=False, markup=False).print(table)
+    console().print(table)
     print(count(states))

@@ -86,7 +86,7 @@ def submit(grid: Grid, retries: int) -> None:
     try:
         import submitit
     except ModuleNotFoundError:
-        raise GridError("--slurm needs submitit: pip install 'pmoe[slurm]'") from None
+        raise GridError("--slurm needs submitit: pip install submitit") from None
     if not shutil.which("sbatch"):
         raise GridError("--slurm: there is no sbatch on this machine")
     numbers, asked = open_jobs(grid), options(grid)

@@ -73,8 +73,10 @@ class Workers:
     def run(self) -> int:
         """Until nothing is left to do; returns the exit status: 0 if all runs are done, 1 if some failed, TAKEN if some
         are others', 128 and the signal's number if it was stopped."""
-        stops = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-        catch = {n: signal.signal(n, self.on_signal) for n in stops}  # nohup ignores SIGHUP
+        stops = [signal.SIGINT, signal.SIGTERM]
+        stops += [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []  # nohup's
+        for number in stops:
+            signal.signal(number, self.on_signal)
         try:
             with Live(console=self.console, auto_refresh=False, transient=True) as live:
                 while True:
@@ -89,10 +91,12 @@ class Workers:
         finally:
             for work in self.active:  # an error in this program itself
                 work.process.terminate()
-            for number, handler in catch.items():
-                signal.signal(number, handler)
+            for number in stops:
+                signal.signal(number, signal.SIG_IGN)  # the program is at its end, and has a status
         for job in self.failed:
-            self.console.print(f"failed: {job.name}; its log is {job.log}", soft_wrap=True)
+            self.console.print(
+                f"failed: {job.name}; its log is {job.log}; without its folder it starts anew", soft_wrap=True
+            )
         states = status(self.grid.paths)
         print(count(states))
         if self.signals:
@@ -144,9 +148,13 @@ class Workers:
         job, code = work.job, work.process.returncode
         if not unfinished(job):
             return self.say(f"done {job.name}")
-        if code == TAKEN or work.asked:
+        if work.asked:
             return self.waiting.append(job)
-        self.say(f"failed with status {code}: {job.name}; its log ends:")
+        if code == TAKEN:
+            self.say(f"another worker has {job.name}")
+            return self.waiting.append(job)
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
+        self.say(f"{how}: {job.name}; its log ends:")
         with contextlib.suppress(OSError):
             for line in job.log.read_text(errors="replace").splitlines()[-8:]:
                 self.console.print(Text(f"    {line}", "red"), soft_wrap=True)
@@ -156,7 +164,7 @@ class Workers:
             for path in job.paths:
                 beside(path, "failed").touch()
         else:
-            self.waiting.append(job)
+            self.waiting.appendleft(job)
 
     def stop(self) -> bool:
         """Asks every process to write its checkpoint and end, at a second Ctrl-C ends them; False: all have ended."""
@@ -164,6 +172,8 @@ class Workers:
             if work.asked < min(len(self.signals), 2):
                 work.process.send_signal(signal.SIGKILL if work.asked else signal.SIGTERM)
                 self.say(f"{'killing' if work.asked else 'stopping'} {work.job.name}")
+                if not work.asked and work is self.active[-1]:
+                    self.say("waiting for their checkpoints; Ctrl-C again kills them without")
                 work.asked += 1
         return bool(self.active)
 
@@ -209,8 +219,8 @@ class Workers:
 
 
 def clock(seconds: float) -> str:
-    """3723 s -> 1:02"""
-    return f"{seconds // 3600:.0f}:{seconds % 3600 // 60:02.0f}"
+    """3723 s -> 1:02:03"""
+    return f"{seconds // 3600:.0f}:{seconds % 3600 // 60:02.0f}:{seconds % 60:02.0f}"
 
 
 def preview(grid: Grid, slots: list) -> None:
@@ -222,11 +232,10 @@ def preview(grid: Grid, slots: list) -> None:
     runs, steps = sum(len(job.paths) for job in left), sum(len(job.paths) * steps_left(job) for job in left)
     print(f"{runs:,} runs in {len(left):,} processes, {steps:,} steps", flush=True)
     if left:
-        hours, n = estimate(left) / 3600, len(slots)
-        print(
-            f"about {hours:.1f} hours of one process, {hours / n:.1f} of {n}, without evaluations, if each method is as"
-        )
-        print("fast on every environment as it was just now on its first")
+        print("measuring the speed of each method, up to a minute for one", flush=True)
+        seconds, n = estimate(left), len(slots)
+        print(f"about {clock(seconds)} of one process, {clock(seconds / n)} of {n} at a time, without evaluations, if")
+        print("each method is as fast on every environment as it was just now on its first")
 
 
 def steps_left(job: Job) -> int:

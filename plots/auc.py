@@ -61,7 +61,8 @@ def compare(runs: list[Run], reference: str | None = None, center: str = "mean")
         shortest = min(group, key=lambda run: run.steps[-1])
         beyond = sum(run.steps[-1] > last for run in group)
         if first >= last:
-            notes.append(f"{task.label}: no areas, as {shortest.path} ends at step {last:,.0f}")
+            where = f"{shortest.path} ends at step {last:,.0f}"
+            notes.append(f"{task.label}: no areas, as {where} and the first step of all is {first:,.0f}")
             continue
         if beyond and (shortest.wall_time is None or last < 0.99 * budget):  # training episodes end where they end
             path = shortest.path
@@ -179,9 +180,11 @@ def everywhere(pool: list[Task]) -> tuple[dict[str, list[str]], list[str]]:
     return there, notes
 
 
-def report(runs: list[Run], out: Path, reference: str | None, center: str, metric: str) -> tuple[list[Path], list[str]]:
+def report(
+    runs: list[Run], out: Path, reference: str | None, center: str, metric: str, said: list[str] = ()
+) -> tuple[list[Path], list[str]]:
     """Writes and prints OUT/auc.csv, .md and .tex, writes the runs' own figures to OUT/auc_runs.csv; returns the files,
-    and notes on what is not compared."""
+    and notes on what is not compared. Below the tables stand these and what has been `said` of the runs."""
     tasks, notes = compare(runs, reference, center)
     if not tasks:
         return [], notes
@@ -208,7 +211,7 @@ def report(runs: list[Run], out: Path, reference: str | None, center: str, metri
                 each[-1] |= {"seed": run.seed, "first": int(task.first), "last": int(task.last)}
                 each[-1] |= {"auc": area, "final": final}
     write_csv(out / "auc_runs.csv", each)
-    return [*write(out / "auc", records, tables, FOOT), out / "auc_runs.csv"], notes
+    return [*write(out / "auc", records, tables, FOOT, [*said, *notes]), out / "auc_runs.csv"], notes
 
 
 def alone(task: Task, center: str, metric: str) -> tuple[tuple, list[dict]]:

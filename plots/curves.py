@@ -23,7 +23,6 @@ STYLES = {
     "MCP-PPO": ("#009E73", "--", "D"),
     "DAC": ("#D55E00", "-", "v"),
 }
-HOLLOW = ("PPO", "PMOE-PPO", "MCP-PPO", "DAC")  # their markers
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = "s^vPXD<>*o"
 SHADES = {4: 0.0, 2: -0.5, 8: 0.25, 10: 0.45, 14: 0.65, 16: 0.8}  # by K; light is below 0, dark above
@@ -73,7 +72,7 @@ def styles(runs: list[Run]) -> dict[str, dict]:
             shaded = shade(colour, dark - 0.7 * (i + 1) / (len(variants) + 1))
             looks[method] = {"color": shaded, "linestyle": DASHES[(i + 1) % len(DASHES)], "marker": marker}
         for method in (base, *variants):
-            if run.name in HOLLOW:
+            if run.family == "PPO":  # hollow
                 looks[method]["markerfacecolor"] = "white"
     return looks
 
@@ -84,11 +83,12 @@ def shade(colour: str, dark: float) -> tuple[float, ...]:
     return tuple(rgb * (1 - min(dark, 0.8)) if dark > 0 else rgb - dark * (1 - rgb))
 
 
-def resample(runs: list[Run], window: int, x: str) -> tuple[np.ndarray, np.ndarray]:
-    """Points (T,) that all the runs have reached, and their curves (n, T), each a mean over its last `window` values;
-    T is 0 where they share none. Of more than 400, as of training episodes, the means over 200 stretches are left."""
-    hours = [run.wall_time / run.steps[-1] / 3600 if x == "time" else 1 for run in runs]
-    curves = [(run.steps * scale, smooth(run.returns, window)) for run, scale in zip(runs, hours)]
+def resample(runs: list[Run], window: int, x: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Points (T,) that all the runs have reached, in steps or, given x, units of x seconds, and their curves (n, T),
+    each a mean over its last `window` values; T is 0 where they share none. Of more than 400 points, as of training
+    episodes, the means over 200 stretches are left."""
+    scales = [run.wall_time / run.steps[-1] / x if x else 1 for run in runs]
+    curves = [(run.steps * scale, smooth(run.returns, window)) for run, scale in zip(runs, scales)]
     first, last = max(at[0] for at, _ in curves), min(at[-1] for at, _ in curves)
     points = np.unique(np.concatenate([at for at, _ in curves]))
     points = points[(points >= first) & (points <= last)]
@@ -141,10 +141,11 @@ def draw(
     if x == "time" and len(timed) < len(runs):
         notes.append(f"{len(runs) - len(timed)} unfinished runs have no time yet, so that only finished ones are drawn")
         runs = timed
+    unit = None if x == "steps" else 3600 if max((run.wall_time for run in runs), default=0) >= 3600 else 60
     drawn = {env: {} for env in by_method(runs)}
     for env, methods in tracked(by_method(runs).items(), "curves"):
         for method, group in methods.items():
-            points, curves = resample(group, window, x)
+            points, curves = resample(group, window, unit)
             if not len(points):
                 notes.append(f"{env}, {method}: its seeds have no steps in common yet; not drawn")
                 continue
@@ -161,10 +162,10 @@ def draw(
             step = max(1, len(points) // 6)
             marks = {"markevery": (i * step // len(lines), step), "markersize": 4, "linewidth": 1.4, "zorder": 3}
             ax.plot(points, middle, **looks[method], **marks, label=f"{method} (n = {len(curves)})")
-            ax.fill_between(points, low, high, color=looks[method]["color"], alpha=0.15, linewidth=0)
+            ax.fill_between(points, low, high, color=looks[method]["color"], alpha=0.15, linewidth=0.5)
             for curve in curves if show_seeds else ():
                 ax.plot(points, curve, color=looks[method]["color"], linewidth=0.5, alpha=0.4)
-        ax.set(title=env, xlabel="hours" if x == "time" else "environment steps")
+        ax.set(title=env, xlabel={None: "environment steps", 60: "minutes", 3600: "hours"}[unit])
         if x == "steps":
             ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
         if lines:  # the axis follows the runs; an interval of few of them may reach beyond it

@@ -9,6 +9,8 @@ from . import auc, curves, paper, profile
 from .runs import PlotError, find, overview
 from .tables import console
 
+OWN = ("auc*", "table[2-4].*", "profile.*", "curves.*")  # what it writes
+
 
 def report(
     paths: list[Path],
@@ -31,14 +33,13 @@ def report(
     runs, notes = find(paths, metric)
     if not runs:
         raise PlotError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
-    try:
-        reference = reference or usual
-        reference = reference and auc.reference_name(runs, reference)
-    except PlotError as error:
-        if reference != usual:
-            raise
-        reference = None
-        notes.append(f"{error}; percents are of the default")
+    if reference:
+        reference = auc.reference_name(runs, reference)
+    elif usual:
+        try:
+            reference = auc.reference_name(runs, usual)
+        except PlotError as error:
+            notes.append(f"{error}; percents are of the default")
     if analyses:
         from .policies import pick  # takes torch, which curves do without
 
@@ -49,7 +50,7 @@ def report(
     console().print(table)
     notes += more + unseen
     if areas:
-        written, more = auc.report(runs, out, reference, center, metric)
+        written, more = auc.report(runs, out, reference, center, metric, notes)
         files, notes = files + written, notes + more
         written, more = paper.report(runs, out, center, metric)
         files, notes = files + written, notes + more
@@ -59,6 +60,9 @@ def report(
     for analysis in analyses:
         written, more = analysis(picked, out)
         files, notes = files + written, notes + more
+    old = {file.name for pattern in OWN for file in out.glob(pattern)} - {file.name for file in files}
+    if old:
+        notes.append(f"{out} has {', '.join(sorted(old))} of an earlier call")
     for note in dict.fromkeys(notes):
         console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)
     return files

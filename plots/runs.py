@@ -167,6 +167,8 @@ def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]
     if len(back):
         raise ValueError(f"is damaged: after step {steps[finite][back[0]]:.0f} comes an earlier one")
     steps, where = np.unique(steps[finite], return_inverse=True)  # parallel environments end episodes at one step
+    if column == "return_mean" and len(steps) < len(where):
+        notes.append(f"{file.name}: {len(where) - len(steps)} steps stand there more than once, averaged")
     return steps, np.bincount(where, values[finite]) / np.bincount(where), notes
 
 

@@ -77,13 +77,19 @@ def escape(text: str) -> str:
     return indent + "".join(LATEX.get(c, c) for c in text.lstrip())
 
 
-def write(stem: Path, records: list[dict], tables: list[tuple[str, list[str], list[list[str]]]], foot="") -> list[Path]:
+def write(
+    stem: Path, records: list[dict], tables: list[tuple], foot: str = "", notes: Iterable[str] = ()
+) -> list[Path]:
     """Writes STEM.csv of the records (at least one), and STEM.md and STEM.tex of the tables (title, head, rows) with a
-    line below them; prints these; returns the files."""
+    line below them and notes, in LaTeX as comments; prints the tables; returns the files."""
     for table in tables:
         show(*table)
     files = [stem.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
     write_csv(files[0], records)
-    files[1].write_text("\n".join([*(markdown(*table) for table in tables), *([foot + "\n"] if foot else [])]))
-    files[2].write_text("\n".join([*(latex(*table) for table in tables), *([escape(foot) + "\n"] if foot else [])]))
+    below = [foot + "\n"] if foot else []
+    lines = ["".join(f"{mark} {note}\n" for note in dict.fromkeys(notes)) for mark in ("-", "%")]
+    files[1].write_text("\n".join([*(markdown(*table) for table in tables), *below, *filter(None, lines[:1])]))
+    files[2].write_text(
+        "\n".join([*(latex(*table) for table in tables), *map(escape, below), *filter(None, lines[1:])])
+    )
     return files

@@ -34,8 +34,10 @@ def quick_run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def ctrl_c():
-    """Works after a run that was stopped in the test's own process, too."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Works after a run that was stopped in the test's own process, and where the tests were started by nohup or in the
+    background, which ignore it."""
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    handlers = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
