@@ -11,19 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from .algorithms import ALGORITHMS, load
 from .grid import GridError, as_flags, as_it_stands, nearest, run_paths
-
-ALGORITHMS = {
-    "sac": "pmoe_sac",
-    "ppo": "pmoe_ppo",
-    "gating-sac": "baselines.gating_sac",
-    "mcp-sac": "baselines.mcp_sac",
-    "gumbel-sac": "baselines.gumbel_sac",
-    "reinforce-sac": "baselines.reinforce_sac",
-    "mrp-sac": "baselines.mrp_sac",
-    "mcp-ppo": "baselines.mcp_ppo",
-    "dac": "baselines.dac_ppo",
-}
 
 app = typer.Typer(
     help="Mixture-of-experts policies for deep reinforcement learning: train, evaluate, compare.",
@@ -117,8 +106,7 @@ def run(
         if not alone:
             fail(f"name an algorithm, as in `pmoe run sac --help`; there are: {', '.join(ALGORITHMS)}")
         fail(f"unknown algorithm {alone[0]!r}; {nearest(alone[0], ALGORITHMS)}")
-    import_module(f"{__package__}.envs")
-    module = import_module(f"{__package__}.{ALGORITHMS[algo]}")
+    module = load(algo)
     args = parse(module.Args, as_flags(recorded.get("args", {})) + argv, algo)
     folder = Path(args.run_dir).absolute()
     while not folder.exists():
@@ -205,8 +193,7 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
-    import_module(f"{__package__}.envs")
-    module = import_module(f"{__package__}.{ALGORITHMS[config['algo']]}")
+    module = load(config["algo"])
     actor = module.load_actor(run_dir)
     if primitive is not None and primitive >= actor.k:
         fail(f"--primitive {primitive}: the policy has primitives 0 to {actor.k - 1}")
@@ -215,7 +202,10 @@ def evaluate(
     env_id, seed = config["args"]["env_id"], config["args"]["seed"]
     step = int(max(run_dir.glob("checkpoint/*.pt")).stem)
     if video:
-        choose_renderer(env_id)
+        from .plots.policies import choose_renderer
+
+        if reason := choose_renderer(env_id):
+            fail(f"--video cannot render here ({reason}); try libegl1 or libosmesa6")
     generator = torch.Generator().manual_seed(seed)
 
     def alone(log_w: torch.Tensor) -> torch.Tensor:
@@ -244,8 +234,11 @@ def film(module, act, env_id: str, seed: int, step: int, file: Path) -> None:
     """Writes the first episode as mp4."""
     import imageio
 
+    from .plots.policies import follow
+
     envs = module.Envs(env_id, 1, render_mode="rgb_array")
     env = envs.envs[0]
+    follow(env)
     with imageio.get_writer(file, fps=env.metadata.get("render_fps", 30)) as writer:
 
         def act_and_film(obs):
@@ -255,25 +248,6 @@ def film(module, act, env_id: str, seed: int, step: int, file: Path) -> None:
         envs.evaluate(act_and_film, [seed], step)
         writer.append_data(env.render())
     env.close()
-
-
-def choose_renderer(env_id: str) -> None:
-    """Sets MUJOCO_GL to what works here: without a screen EGL or, where there is none, OSMesa. Each is tried in a
-    process of its own, because a library that failed once spoils the next."""
-    import subprocess
-
-    screen = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
-    given = "MUJOCO_GL" in os.environ or screen
-    probe = f"import sys, gymnasium, {__package__}.envs; e = gymnasium.make(sys.argv[1], render_mode='rgb_array'); "
-    probe += "e.reset(); e.render()"
-    reasons = []
-    for choice in [{}] if given else [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]:
-        command = [sys.executable, "-W", "ignore", "-c", probe, env_id]
-        tried = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)
-        if tried.returncode == 0:
-            return os.environ.update(choice)
-        reasons.append((tried.stderr.splitlines() or ["?"])[-1])
-    fail(f"--video cannot render here ({'; '.join(dict.fromkeys(reasons))}); try libegl1 or libosmesa6")
 
 
 class Center(str, Enum):
@@ -303,6 +277,17 @@ def plot(
     profile: Annotated[
         bool, typer.Option("--profile", help="Performance profiles: the share of runs above each area.")
     ] = False,
+    routing: Annotated[
+        bool, typer.Option("--routing", help="Which primitive acts when: of the first seed of each method.")
+    ] = False,
+    primitives: Annotated[
+        bool, typer.Option("--primitives", help="How different primitives are, and their returns alone; first seeds.")
+    ] = False,
+    tsne: Annotated[
+        bool, typer.Option("--tsne", help="t-SNE of states, and of primitives' actions; first seeds; minutes each.")
+    ] = False,
+    episodes: Annotated[int, typer.Option(min=1, max=1000, help="Of --routing and --primitives: how many.")] = 10,
+    states: Annotated[int, typer.Option(min=100, help="Of --tsne: how many; fewer are quicker.", metavar="N")] = 10_000,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -352,6 +337,7 @@ def plot(
             "x": x.value,
         }
         try:
+            options["analyses"] = analyses(routing, primitives, tsne, episodes, states)
             files += learning.report(folders, out, **options)
         except PlotError as error:
             fail(str(error))
@@ -360,6 +346,22 @@ def plot(
 
         files += report(out)
     print(f"wrote {', '.join(map(str, files))}")
+
+
+def analyses(routing: bool, primitives: bool, tsne: bool, episodes: int, states: int) -> list:
+    """Functions (runs, out) -> (files, notes) that show trained policies. PlotError: a library is missing."""
+    from functools import partial
+
+    wanted = []
+    if routing:
+        wanted.append(partial(import_module(f"{__package__}.plots.routing").report, episodes=episodes))
+    if primitives:
+        wanted.append(partial(import_module(f"{__package__}.plots.primitives").report, episodes=episodes))
+    if tsne:
+        module = import_module(f"{__package__}.plots.tsne")
+        module.check()
+        wanted.append(partial(module.report, count=states))
+    return wanted
 
 
 @app.command()

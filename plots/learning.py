@@ -1,5 +1,6 @@
 """What `pmoe plot PATH...` does: reads the runs, says what it read, draws and tabulates, and says what it left out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
@@ -24,9 +25,11 @@ def report(
     show_seeds: bool = False,
     smooth: int = 1,
     x: str = "steps",
+    analyses: Sequence = (),
 ) -> list[Path]:
     """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or of the
-    `usual` one if that has runs already. PlotError: there is nothing to draw, or no such reference."""
+    `usual` one if that has runs already; `analyses` are functions (runs, out) -> (files, notes) that show policies.
+    PlotError: there is nothing to draw, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
         raise PlotError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
@@ -37,6 +40,11 @@ def report(
             reference = auc.reference_name(runs, usual)
         except PlotError as error:
             notes.append(f"{error}; percents are of the default")
+    if analyses:
+        from .policies import pick  # takes torch, which curves do without
+
+        picked, shown = pick(runs)
+        notes += shown
     table, more = overview(runs, metric)
     files, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
     console().print(table)
@@ -48,6 +56,9 @@ def report(
         files, notes = files + written, notes + more
     if profiles:
         written, more = profile.draw(runs, out, reference, center)
+        files, notes = files + written, notes + more
+    for analysis in analyses:
+        written, more = analysis(picked, out)
         files, notes = files + written, notes + more
     old = {file.name for pattern in OWN for file in out.glob(pattern)} - {file.name for file in files}
     if old:

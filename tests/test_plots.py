@@ -1160,6 +1160,7 @@ def test_help_of_plot(pmoe_here, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     shown = pmoe_here("plot", "--help").stdout
     options = ("auc", "profile", "reference", "metric", "center", "show-seeds", "smooth", "x", "estimators", "out")
+    options += ("routing", "primitives", "tsne", "episodes", "states")
     assert all(f"--{option} " in shown for option in options)
 
 
