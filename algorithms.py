@@ -1,5 +1,6 @@
 """The algorithms that `pmoe run` knows, and the file of each."""
 
+import warnings
 from importlib import import_module
 from types import ModuleType
 
@@ -19,4 +20,5 @@ ALGORITHMS = {
 def load(algo: str) -> ModuleType:
     """An algorithm's file; the project's environments are there, too."""
     import_module(f"{__package__}.envs")
+    warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4: the paper's tables need it
     return import_module(f"{__package__}.{ALGORITHMS[algo]}")

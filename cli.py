@@ -286,7 +286,13 @@ def plot(
     tsne: Annotated[
         bool, typer.Option("--tsne", help="t-SNE of states, and of primitives' actions; first seeds; minutes each.")
     ] = False,
-    episodes: Annotated[int, typer.Option(min=1, max=1000, help="Of --routing and --primitives: how many.")] = 10,
+    trajectories: Annotated[
+        bool, typer.Option("--trajectories", help="Paths of policies and of their primitives, on TargetReaching-v0.")
+    ] = False,
+    exploration: Annotated[
+        bool, typer.Option("--exploration", help="Where training went there, of runs with --keep-replay.")
+    ] = False,
+    episodes: Annotated[int, typer.Option(min=1, max=1000, help="Of the figures of policies: how many.")] = 10,
     states: Annotated[int, typer.Option(min=100, help="Of --tsne: how many; fewer are quicker.", metavar="N")] = 10_000,
     reference: Annotated[
         str | None,
@@ -311,6 +317,8 @@ def plot(
     written as png and pdf, tables as csv, md and tex."""
     if not paths and not estimators:
         fail("say what to plot: folders of runs, as in `pmoe plot runs/`, or --estimators")
+    figures = {"auc": auc, "profile": profile, "routing": routing, "primitives": primitives, "tsne": tsne}
+    figures |= {"trajectories": trajectories, "exploration": exploration}
     files, folders, usual = [], [], None
     for path in paths or []:
         if path.suffix != ".toml" or not path.is_file():
@@ -320,7 +328,7 @@ def plot(
         there = [run for run in wanted.paths if run.exists()]
         print(f"{path}: {len(there)} of its {len(wanted.paths)} runs have begun")
         folders += there
-        auc, profile = auc or wanted.plot.get("auc", False), profile or wanted.plot.get("profile", False)
+        figures = {name: wished or wanted.plot.get(name, False) for name, wished in figures.items()}
         usual = wanted.plot.get("reference")
     if paths and not folders:
         fail("there is nothing to draw yet")
@@ -328,7 +336,7 @@ def plot(
         from .plots import learning
         from .plots.runs import PlotError
 
-        options = {"areas": auc, "profiles": profile, "reference": reference, "usual": usual}
+        options = {"areas": figures["auc"], "profiles": figures["profile"], "reference": reference, "usual": usual}
         options |= {
             "metric": metric.value,
             "center": center.value,
@@ -337,7 +345,7 @@ def plot(
             "x": x.value,
         }
         try:
-            options["analyses"] = analyses(routing, primitives, tsne, episodes, states)
+            options["analyses"] = analyses(figures, episodes, states)
             files += learning.report(folders, out, **options)
         except PlotError as error:
             fail(str(error))
@@ -348,20 +356,16 @@ def plot(
     print(f"wrote {', '.join(map(str, files))}")
 
 
-def analyses(routing: bool, primitives: bool, tsne: bool, episodes: int, states: int) -> list:
-    """Functions (runs, out) -> (files, notes) that show trained policies. PlotError: a library is missing."""
+def analyses(figures: dict[str, bool], episodes: int, states: int) -> list:
+    """Functions (runs, out) -> (files, notes) that draw trained policies. PlotError: a library is missing."""
     from functools import partial
 
-    wanted = []
-    if routing:
-        wanted.append(partial(import_module(f"{__package__}.plots.routing").report, episodes=episodes))
-    if primitives:
-        wanted.append(partial(import_module(f"{__package__}.plots.primitives").report, episodes=episodes))
-    if tsne:
-        module = import_module(f"{__package__}.plots.tsne")
-        module.check()
-        wanted.append(partial(module.report, count=states))
-    return wanted
+    takes = {"routing": {"episodes": episodes}, "primitives": {"episodes": episodes}, "tsne": {"count": states}}
+    takes |= {"trajectories": {"episodes": episodes}, "exploration": {}}
+    modules = {name: import_module(f"{__package__}.plots.{name}") for name in takes if figures[name]}
+    if "tsne" in modules:
+        modules["tsne"].check()
+    return [partial(module.report, **takes[name]) for name, module in modules.items()]
 
 
 @app.command()

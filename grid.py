@@ -22,7 +22,8 @@ from .claims import TAKEN, beside, holder
 
 OWN = {  # what is no option of `pmoe run`, and what it may hold
     "seeds_per_process": int,
-    "plot": {"auc": bool, "profile": bool, "reference": str},
+    "plot": dict.fromkeys(("auc", "profile", "routing", "primitives", "tsne", "trajectories", "exploration"), bool)
+    | {"reference": str},
     "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},
 }
 STATES = ("done", "running", "failed", "stale", "stopped", "missing")
@@ -219,7 +220,7 @@ def combinations(args_type: type, axes: dict[str, list], together: int, wrong, m
     seeds = sorted(set(axes.pop("seed")))
     for env_id in axes.get("env_id", ()):
         try:
-            module, _, name = env_id.rpartition(":")  # my_module:MyEnv-v0
+            module, _, name = env_id.partition(",")[0].rpartition(":")  # my_module:MyEnv-v0,option=1
             if module:
                 import_module(module)
             gymnasium.spec(name)

@@ -58,8 +58,8 @@ class TargetReaching(gym.Env):
     Time limit 200 steps, set where it is registered (C): 20 seconds, in which an axis is crossed four times
 
     fixed_layout: the seed of a target and obstacles that stay at every reset, whatever the seed of the reset.
-    `info` holds position (2,), success and collision. `target` (2,), `centres` (M, 2), `radii` (M,), `position` (2,)
-    and `path`, the positions since the reset, are there to be read; the reset's `options` are not used.
+    `info` holds position (2,), success and collision. These, `target` (2,), `centres` (M, 2), `radii` (M,) and `path`,
+    the positions since the reset, are there to be read; the reset's `options` are not used.
     """
 
     metadata: ClassVar = {"render_modes": ["human", "rgb_array"], "render_fps": round(1 / TIME_STEP)}
@@ -91,7 +91,7 @@ class TargetReaching(gym.Env):
         super().reset(seed=seed)
         self.draw_layout(self.np_random if self.fixed_layout is None else np.random.default_rng(self.fixed_layout))
         self.position, self.velocity, self.acceleration = START.copy(), np.zeros(2), np.zeros(2)
-        self.path = [self.position]
+        self.path, self.success, self.collision = [self.position], False, False
         if self.render_mode == "human":
             self.render()
         return self.observe(), self.info()
@@ -114,23 +114,25 @@ class TargetReaching(gym.Env):
         centres, radii = np.vstack([self.target, self.centres]), np.append(TARGET_RADIUS, self.radii)
         edges = (HALF - np.sign(move) * self.position) / np.abs(move).clip(1e-300)
         touches = np.append(first_touch(self.position, move, centres, radii), edges)  # (1 + M + 2,), the target's first
-        terminated, success = bool(touches.min() <= 1), bool(touches.argmin() == 0)
+        terminated = bool(touches.min() <= 1)
+        self.success = terminated and bool(touches.argmin() == 0)
+        self.collision = terminated and not self.success
         self.position = np.clip(self.position + move * min(touches.min(), 1), -HALF, HALF)
         self.path.append(self.position)
         reward = self.speed_reward * float(np.linalg.norm(self.velocity))
         if terminated:
-            reward = REACHED if success else TOUCHED
+            reward = REACHED if self.success else TOUCHED
         if self.render_mode == "human":
             self.render()
-        return self.observe(), reward, terminated, False, self.info(terminated and success, terminated and not success)
+        return self.observe(), reward, terminated, False, self.info()
 
     def observe(self) -> np.ndarray:
         """(6 + 2 M,)"""
         relative = np.vstack([self.target, self.centres]) - self.position
         return np.concatenate([relative.ravel(), self.acceleration, self.velocity], dtype=np.float32)
 
-    def info(self, success: bool = False, collision: bool = False) -> dict:
-        return {"position": self.position.copy(), "success": success, "collision": collision}
+    def info(self) -> dict:
+        return {"position": self.position.copy(), "success": self.success, "collision": self.collision}
 
     def plot_layout(self, axes) -> None:
         """Edges, target and obstacles on Matplotlib's axes, in the plane's units"""

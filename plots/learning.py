@@ -40,15 +40,19 @@ def report(
             reference = auc.reference_name(runs, usual)
         except PlotError as error:
             notes.append(f"{error}; percents are of the default")
-    if analyses:
-        from .policies import pick  # takes torch, which curves do without
-
-        picked, shown = pick(runs)
-        notes += shown
     table, more = overview(runs, metric)
-    files, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
     console().print(table)
-    notes += more + unseen
+    files, failed = [], []
+    for analysis in analyses:
+        try:
+            written, said = analysis(runs, out)
+            files, notes = files + written, notes + said
+        except PlotError as error:
+            failed.append(str(error))
+    if failed and not files:
+        raise PlotError("; ".join(failed))
+    written, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
+    files, notes = files + written, notes + failed + more + unseen
     if areas:
         written, more = auc.report(runs, out, reference, center, metric, notes)
         files, notes = files + written, notes + more
@@ -56,9 +60,6 @@ def report(
         files, notes = files + written, notes + more
     if profiles:
         written, more = profile.draw(runs, out, reference, center)
-        files, notes = files + written, notes + more
-    for analysis in analyses:
-        written, more = analysis(picked, out)
         files, notes = files + written, notes + more
     old = {file.name for pattern in OWN for file in out.glob(pattern)} - {file.name for file in files}
     if old:

@@ -4,11 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..algorithms import ALGORITHMS, load
 from .runs import PlotError, Run, by_method
@@ -18,13 +19,13 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 COLOURS += ("#7F3C8D", "#A5682A", "#8C8C8C", "#1B7C7C", "#B3DE69", "#FB9A99", "#6A3D9A", "#B15928")
 
 
-def pick(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """The first seed of every method with several primitives, and notes on what is shown and what is not. PlotError:
-    there is none."""
+def pick(runs: list[Run], several: bool = True) -> tuple[list[Run], list[str]]:
+    """The first seed of every method, with `several` only of those with several primitives, and notes on what is shown
+    and what is not. PlotError: there is none."""
     picked, notes = [], []
     for env, methods in by_method(runs).items():
         for method, (run, *_) in methods.items():
-            if run.args["k"] == 1:
+            if several and run.args["k"] == 1:
                 notes.append(f"{env}, {method}: its policy is not shown, as it has one primitive")
             elif run.algo not in ALGORITHMS:
                 notes.append(f"{env}, {method}: its policy is not shown, as only its own file can load it")
@@ -34,7 +35,7 @@ def pick(runs: list[Run]) -> tuple[list[Run], list[str]]:
                 picked.append(run)
                 notes.append(f"{env}, {method}: the policy shown is {run.path} at step {step_of(run):,}")
     if not picked:
-        raise PlotError(f"no trained policy of several primitives to show: {'; '.join(notes)}")
+        raise PlotError(f"no trained policy{' of several primitives' * several} to show: {'; '.join(notes)}")
     return picked, notes
 
 
@@ -121,6 +122,36 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
     return seen | {"returns": returns, "frames": frames}
 
 
+def sampler(run: Run, envs, primitive: int | None = None):
+    """A function obs (1, E, O) -> action (1, E, A) that draws as in training, or as where the router gives all the
+    weight to one primitive, for all `envs` of an algorithm's `Envs` at each call"""
+    module = load(run.algo)
+    known = {field.name for field in fields(module.Args)}
+    args = module.Args(**{name: x for name, x in run.args.items() if name in known} | {"num_seeds": 1})
+    bounds = (envs.low, envs.high) if run.family == "SAC" else (len(envs.low),)
+    agent, generator = module.Agent(args, envs.obs_size, *bounds, [Generator()]), Generator().manual_seed(run.seed)
+    agent.actor = module.load_actor(run.path)
+    if hasattr(agent, "option"):  # DAC's, one for each environment
+        agent.option = torch.full((1, envs.n, 1), -1.0)
+    forward = agent.actor.forward
+
+    def alone(obs: Tensor) -> tuple[Tensor, ...]:
+        mean, log_std, log_w, *more = forward(obs)
+        others = torch.arange(log_w.shape[-1]) != primitive
+        return mean, log_std, others.mul(-1e9).expand_as(log_w), *more
+
+    if primitive is not None:
+        agent.actor.forward = alone
+
+    def act(obs: Tensor) -> Tensor:
+        shape = (1, envs.n, agent.draws)
+        noise = torch.randn(*shape, len(envs.low), generator=generator)
+        drawn = agent.draw(obs, noise, torch.rand(shape, generator=generator))
+        return drawn[0].squeeze(2) if run.family == "SAC" else drawn[..., envs.obs_size :][..., : len(envs.low)]
+
+    return act
+
+
 def gaussians(actor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """obs (1, B, O) -> mean (B, K, A), log_std (B, K, A) and log_w (B, K) of a policy of any algorithm"""
     if hasattr(actor, "statistics"):
@@ -148,7 +179,7 @@ def choose_renderer(env_id: str) -> str:
     probe += "e.reset(); e.render()"
     reasons = []
     for choice in [{}] if given else [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]:
-        command = [sys.executable, "-W", "ignore", "-c", probe, env_id]
+        command = [sys.executable, "-W", "ignore", "-c", probe, env_id.partition(",")[0]]
         tried = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)
         if tried.returncode == 0:
             os.environ.update(choice)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .curves import pyplot, save
-from .policies import COLOURS, composes, rollout, ticks
+from .policies import COLOURS, composes, pick, rollout, ticks
 from .routing import usage
 from .runs import Run
 from .tables import number, tracked, write, write_csv
@@ -76,7 +76,9 @@ def measure(run: Run, episodes: int) -> dict:
 
 
 def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], list[str]]:
-    """Writes OUT/primitives.csv, .md, .tex, .png, .pdf and OUT/primitives_pairs.csv; returns them, and no notes."""
+    """Writes OUT/primitives.csv, .md, .tex, .png, .pdf and OUT/primitives_pairs.csv of the first seeds; returns them,
+    and notes. PlotError: no policy has several primitives."""
+    runs, notes = pick(runs)
     measured = [(run, measure(run, episodes)) for run in tracked(runs, "primitives")]
     out.mkdir(parents=True, exist_ok=True)
     whole, each, records, distances = [], [], [], []
@@ -107,7 +109,7 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
     tables = [(title, head, whole), ("Each primitive: how much it is used, and what it returns alone", heads, each)]
     files = write(out / "primitives", records, tables, FOOT)
     write_csv(out / "primitives_pairs.csv", distances)
-    return [*files, out / "primitives_pairs.csv", *draw(measured, out)], []
+    return [*files, out / "primitives_pairs.csv", *draw(measured, out)], notes
 
 
 def spread(returns: np.ndarray) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .curves import pyplot, save
-from .policies import COLOURS, choose_renderer, composes, rollout, stem, ticks
+from .policies import COLOURS, choose_renderer, composes, pick, rollout, stem, ticks
 from .runs import Run
 from .tables import tracked
 
@@ -16,8 +16,9 @@ MOMENTS = 5
 
 
 def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], list[str]]:
-    """Writes OUT/routing-ENV-METHOD.png and .pdf for each run; returns the files, and notes."""
-    files, notes, renders = [], [], {}
+    """Writes OUT/routing-ENV-METHOD.png and .pdf for each method; returns the files, and notes. PlotError: no
+    policy has several primitives."""
+    (runs, notes), files, renders = pick(runs), [], {}
     for run in tracked(runs, "routing"):
         if run.env not in renders:
             renders[run.env] = choose_renderer(run.env)

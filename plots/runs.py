@@ -26,7 +26,7 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
 }
 # options that make no other experiment, or stand in the label as they are
 FREE = ("env_id", "k", "tag", "seed", "num_seeds", "run_dir", "device", "compile", "checkpoint_every", "resume")
-FREE += ("overwrite", "track")
+FREE += ("overwrite", "keep_replay", "track")
 
 
 class PlotError(ValueError):

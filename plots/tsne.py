@@ -19,7 +19,7 @@ import torch
 from rich.progress import Progress
 
 from .curves import pyplot, save
-from .policies import COLOURS, rollout, stem
+from .policies import COLOURS, pick, rollout, stem
 from .runs import PlotError, Run
 from .tables import console, write
 
@@ -107,9 +107,9 @@ def report(
     runs: list[Run], out: Path, count: int = 10_000, seed: int = 0, iterations: int = 7000
 ) -> tuple[list[Path], list[str]]:
     """Writes OUT/tsne-ENV.png and .pdf for each environment, a row for each of its runs, and OUT/tsne.csv, .md and
-    .tex; returns the files, and notes. PlotError: the libraries are not there."""
+    .tex; returns the files, and notes. PlotError: the libraries are not there, or no policy has several primitives."""
     check()
-    analysed, notes = [], []
+    (runs, notes), analysed = pick(runs), []
     with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
         for run in runs:
             task = bar.add_task(f"t-SNE, {run.env}, {run.method}", total=2 * iterations)

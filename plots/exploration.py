@@ -1,0 +1,145 @@
+"""Where training went in its first 10,000 steps, and how often it reached the target since: figure 5 of arXiv
+2104.09122, on target-reaching.
+
+Positions come from the replay of a run, which is kept with --keep-replay: those of an episode are its start less how
+far the target has come nearer. The number is the area of the cells, 0.25 wide, that the paths lead through.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..algorithms import load
+from ..envs.target_reaching import HALF, REACHED, START
+from .curves import panels, pyplot, resample, save, styles
+from .policies import stem
+from .runs import PlotError, Run, by_method
+from .stats import bootstrap, bootstrap_curves, mean
+from .tables import number, tracked, with_interval, write
+from .trajectories import plane, reaching
+
+STEPS = 10_000  # whose paths are drawn
+CELL = 0.25  # in the plane's units
+WINDOW = 50  # episodes that a point of the success rate is the mean of, or as many as there are
+
+
+def experience(run: Run) -> dict[str, np.ndarray]:
+    """What a run's replay says of its T steps:
+
+    position, next_position (T, 2)   before and after each
+    episode (T,)                     numbered from 0
+    ends, success (E,)               the step that ended each whole episode, from 1, and whether at the target
+
+    PlotError: there is no replay.
+    """
+    file = run.path / "checkpoint" / "replay.f32"
+    if not file.exists():
+        how = "PPO's family keeps none" if run.family == "PPO" else "it was not run with --keep-replay"
+        raise PlotError(f"{run.path} has no replay: {how}")
+    size = load(run.algo).load_actor(run.path).fc1.weight.shape[1]  # of an observation
+    rows = np.fromfile(file, np.float32)
+    rows = rows[: len(rows) // (2 * size + 4) * (2 * size + 4)].reshape(-1, 2 * size + 4)
+    obs, next_obs, reward, terminated = rows[:, :size], rows[:, size + 2 : -2], rows[:, -2], rows[:, -1]
+    last = np.append((terminated[:-1] > 0) | (obs[1:] != next_obs[:-1]).any(-1), terminated[-1:] > 0)  # of an episode
+    episode = np.cumsum(np.append(0, last[:-1]))
+    first = np.append(0, np.flatnonzero(last[:-1]) + 1)[episode]
+    position, next_position = (START + obs[first, :2] - x[:, :2] for x in (obs, next_obs))
+    ends = np.flatnonzero(last)
+    success = (terminated[ends] > 0) & (reward[ends] == REACHED)
+    known = {"position": position, "next_position": next_position, "episode": episode}
+    return known | {"ends": ends + 1, "success": success}
+
+
+def area(position: np.ndarray, next_position: np.ndarray) -> float:
+    """Area of the cells that the ways from (T, 2) to (T, 2) lead through, looked at in four places of each"""
+    points = np.concatenate([position + t * (next_position - position) for t in (0.25, 0.5, 0.75, 1)])
+    cells = np.floor((points + HALF) / CELL).clip(0, 2 * HALF / CELL - 1)
+    return len(np.unique(cells, axis=0)) * CELL**2
+
+
+def report(runs: list[Run], out: Path) -> tuple[list[Path], list[str]]:
+    """Writes OUT/exploration-ENV.png and .pdf, the first method beside each of the others and the success rate, and
+    OUT/exploration.csv, .md and .tex; returns the files, and notes. PlotError: no run has a replay."""
+    runs, notes = reaching(runs)
+    known = {}
+    for run in tracked(runs, "exploration"):
+        try:
+            known[run.path] = experience(run)
+        except PlotError as error:
+            notes.append(str(error))
+    if not known:
+        raise PlotError(f"--exploration has nothing to show: {notes[-1]}")
+    records, rows, files = [], [], []
+    for env, methods in by_method([run for run in runs if run.path in known]).items():
+        areas = {}
+        for method, group in methods.items():
+            for run in group:
+                seen = known[run.path]
+                steps, early = min(STEPS, len(seen["position"])), seen["ends"] <= STEPS
+                covered = area(seen["position"][:steps], seen["next_position"][:steps])
+                areas.setdefault(method, []).append(covered)
+                late = seen["success"][-(len(early) // 10 or 1) :]
+                figures = {"steps": steps, "area": covered, "reached": seen["success"][early].sum()}
+                figures |= {"episodes": early.sum(), "last_tenth": late.mean() if len(late) else np.nan}
+                records.append({"environment": env, "method": method, "seed": run.seed} | figures)
+            mine = records[-len(group) :]
+            cells = [with_mean([record[name] for record in mine], 1) for name in ("area", "reached", "episodes")]
+            cells.append(with_mean([100 * record["last_tenth"] for record in mine], 0))
+            rows.append([method, env, str(len(group)), *cells])
+            if short := [record["seed"] for record in mine if record["steps"] < STEPS]:
+                notes.append(f"{env}, {method}: seeds {short} have fewer than {STEPS:,} steps")
+        files += draw(env, methods, known, areas, stem(out, "exploration", env))
+    head = ["method", "environment", "n", "area covered", "targets reached", "episodes", "reached at the end, %"]
+    title = f"The first {STEPS:,} steps, and the last tenth of the episodes: mean of n runs (95 % interval)"
+    foot = f"Area of 100 square units, in cells of {CELL} x {CELL}."
+    return [*write(out / "exploration", records, [(title, head, rows)], foot), *files], notes
+
+
+def with_mean(values: list[float], digits: int) -> str:
+    values = np.array(values, float)
+    return with_interval(values.mean(), *bootstrap([values], lambda x: mean(x[0])), digits)
+
+
+def draw(env: str, methods: dict[str, list[Run]], known: dict, areas: dict, file: Path) -> list[Path]:
+    """The paths of the first method and of each other in one panel, and all success rates in the last"""
+    looks = styles([run for group in methods.values() for run in group])
+    base, *others = methods
+    pairs = [(base, other) for other in others] or [(base,)]
+    figure, axes, places = panels(pyplot(), [[*pair] for pair in pairs] + [[*methods]], 2.6, 2.7)
+    for ax, pair in zip(axes, pairs):
+        plane(ax, methods[base][0])
+        for method in pair:
+            run = methods[method][0]
+            seen = known[run.path]
+            for path in paths(seen, STEPS):
+                ax.plot(*path.T, color=looks[method]["color"], linewidth=0.4, alpha=0.5, zorder=2)
+            label = f"{method}, seed {run.seed}: area {number(areas[method][0])}"
+            ax.plot([], [], color=looks[method]["color"], label=label)
+        ax.legend(frameon=False, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+        ax.set_title(f"first {STEPS:,} steps", fontsize=8)
+    ax = axes[-1]
+    for i, (method, group) in enumerate(methods.items()):
+        curves = [replace(run, steps=known[run.path]["ends"], returns=known[run.path]["success"]) for run in group]
+        curves = [run for run in curves if len(run.steps)]
+        points, rates = resample(curves, WINDOW, None) if curves else ((), ())
+        if not len(points):
+            continue
+        marks = {"markevery": (i * len(points) // 30, max(1, len(points) // 6)), "markersize": 3, "linewidth": 1.2}
+        ax.plot(points, 100 * rates.mean(0), **looks[method], **marks, label=f"{method} (n = {len(rates)})")
+        low, high = 100 * bootstrap_curves(rates, mean).clip(0, 1)
+        ax.fill_between(points, low, high, color=looks[method]["color"], alpha=0.15, linewidth=0)
+    ax.set(ylim=(-2, 102), xlabel="environment steps", title=f"% of {WINDOW} episodes at the target")
+    ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
+    ax.grid(alpha=0.25)
+    ax.legend(**places[-1])
+    figure.suptitle(env, fontsize=8)
+    return save(figure, file)
+
+
+def paths(seen: dict[str, np.ndarray], steps: int) -> list[np.ndarray]:
+    """The path (T + 1, 2) of each episode in the first steps"""
+    episode = seen["episode"][:steps]
+    cuts = np.flatnonzero(np.diff(episode)) + 1
+    pieces = zip(*(np.split(seen[name][:steps], cuts) for name in ("position", "next_position")))
+    return [np.vstack([here, there[-1:]]) for here, there in pieces]
