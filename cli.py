@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import os
+import re
 import sys
 from enum import Enum
 from importlib import import_module, metadata
@@ -169,85 +170,62 @@ class Routing(str, Enum):
     sample = "sample"
 
 
-@app.command("eval")
+class Several(typer.core.TyperCommand):
+    """Takes more than one number after --obs-noise, as in --obs-noise 0 0.05 0.1"""
+
+    def parse_args(self, ctx, args: list[str]) -> list[str]:
+        words, open_ended = [], False
+        for word in args:
+            if open_ended and re.fullmatch(r"\d*\.?\d+(e-?\d+)?", word):
+                words += ["--obs-noise"] if words[-1] != "--obs-noise" else []
+            else:
+                open_ended = word.partition("=")[0] == "--obs-noise"
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
+@app.command("eval", cls=Several)
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(help="The directory of one seed: RUN_DIR/ENV/ALGO-kK/seedN.")],
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Runs, RUN_DIR/ENV/ALGO-kK/seedN, or folders of runs.")
+    ],
     episodes: Annotated[
         int, typer.Option(min=1, max=1000, help="As many as the run's --eval-episodes repeat its last evaluation.")
     ] = 100,
-    obs_noise: Annotated[float, typer.Option(min=0.0, help="Sigma of Gaussian noise on the observation.")] = 0.0,
+    obs_noise: Annotated[
+        list[float],
+        typer.Option(min=0.0, metavar="SIGMA...", help="Gaussian noise on the observation, as in 0 0.05 0.1."),
+    ] = (0.0,),
     routing: Annotated[Routing, typer.Option(help="The likeliest primitive, or one drawn from the router.")] = "argmax",
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
     video: Annotated[Path | None, typer.Option(help="Film the first episode: an .mp4 file.")] = None,
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="The folder for the table of several runs or noises.")
+    ] = Path("figures"),
 ) -> None:
-    """Evaluate a trained policy: the return of its mean action over EPISODES episodes."""
+    """Evaluate trained policies: the return of their mean action over EPISODES episodes."""
     if video and (video.suffix != ".mp4" or video.exists() or not video.absolute().parent.is_dir()):
         fail(f"--video {video}: give the name of a new .mp4 file in a folder that exists")
-    if not (run_dir / "config.json").exists():
-        fail(f"{run_dir} is no run; a run is a directory like runs/Hopper-v4/sac-k4/seed1, with a config.json in it")
-    config = read_config(run_dir / "config.json")
-    if config["algo"] not in ALGORITHMS:
-        fail(f"{run_dir} is of the algorithm {config['algo']!r}, not of pmoe's: {', '.join(ALGORITHMS)}")
+    from .plots import evaluate, policies
+    from .plots.runs import PlotError
 
-    import torch
-    from rich.console import Console
-    from rich.table import Table
-
-    module = load(config["algo"])
-    actor = module.load_actor(run_dir)
-    if primitive is not None and primitive >= actor.k:
-        fail(f"--primitive {primitive}: the policy has primitives 0 to {actor.k - 1}")
-    if routing == Routing.sample and hasattr(module, "compose"):
-        fail(f"--routing sample: {config['algo']} composes its primitives and draws none of them")
-    env_id, seed = config["args"]["env_id"], config["args"]["seed"]
-    step = int(max(run_dir.glob("checkpoint/*.pt")).stem)
-    if video:
-        from .plots.policies import choose_renderer
-
-        if reason := choose_renderer(env_id):
-            fail(f"--video cannot render here ({reason}); try libegl1 or libosmesa6")
-    generator = torch.Generator().manual_seed(seed)
-
-    def alone(log_w: torch.Tensor) -> torch.Tensor:
-        return torch.full_like(log_w[..., :1], primitive, dtype=torch.long)
-
-    def sampled(log_w: torch.Tensor) -> torch.Tensor:
-        return torch.multinomial(log_w.exp().flatten(0, -2), 1, generator=generator).unflatten(0, log_w.shape[:-1])
-
-    choose = alone if primitive is not None else sampled if routing == Routing.sample else None
-
-    def act(obs: torch.Tensor) -> torch.Tensor:
-        return actor.act(obs + obs_noise * torch.randn(obs.shape, generator=generator), choose)
-
-    envs = module.Envs(env_id, episodes, config["args"].get("env_backend", "gymnasium"))
-    returns = envs.evaluate(act, [seed], step)
-    table = Table("environment", "step", "episodes", "mean", "std", "min", "max", title=f"Return of {run_dir}")
-    figures = (returns.mean(), returns.std(), returns.min(), returns.max())
-    table.add_row(env_id, str(step), str(episodes), *(f"{x:.1f}" for x in figures))
-    Console().print(table)
-    if video:
-        actor = module.load_actor(run_dir)  # anew: DAC's keeps the option it is in
-        film(module, act, env_id, seed, step, video)
-
-
-def film(module, act, env_id: str, seed: int, step: int, file: Path) -> None:
-    """Writes the first episode as mp4."""
-    import imageio
-
-    from .plots.policies import follow
-
-    envs = module.Envs(env_id, 1, render_mode="rgb_array")
-    env = envs.envs[0]
-    follow(env)
-    with imageio.get_writer(file, fps=env.metadata.get("render_fps", 30)) as writer:
-
-        def act_and_film(obs):
-            writer.append_data(env.render())
-            return act(obs)
-
-        envs.evaluate(act_and_film, [seed], step)
-        writer.append_data(env.render())
-    env.close()
+    chosen = {"sample": routing == Routing.sample, "primitive": primitive}
+    try:
+        if video:
+            (run, *others), _ = evaluate.find(run_dirs)
+            if others or len(obs_noise) > 1:
+                fail("--video films one run with one --obs-noise")
+            if reason := policies.choose_renderer(run.env):
+                fail(f"--video cannot render here ({reason}); try libegl1 or libosmesa6")
+        files, notes = evaluate.report(run_dirs, out, episodes, list(dict.fromkeys(obs_noise)), **chosen)
+        if video:
+            evaluate.film(run, video, obs_noise[0], **chosen)
+    except PlotError as error:
+        fail(str(error))
+    for note in notes:
+        print(f"note {note}")
+    if files:
+        print(f"wrote {', '.join(map(str, files))}")
 
 
 class Center(str, Enum):

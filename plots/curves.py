@@ -115,9 +115,9 @@ def smooth(returns: np.ndarray, window: int) -> np.ndarray:
 
 
 def panels(plt, legends: list[list[str]], width: float, height: float):
-    """A figure with a panel for each legend's entries: three in a row, legends of more than four entries below them.
+    """A figure with a panel for each legend's entries, at most three in a row; legends of more than four stand below.
     Returns it, the axes and what each legend takes to stand where it should."""
-    columns = min(3, len(legends))
+    columns = 2 if len(legends) == 4 else min(3, len(legends))
     rows, lines, places = -(-len(legends) // columns), 0, []
     for entries in legends:
         abreast = 1 if len(entries) < 5 or max(map(len, entries)) > 22 else 2

@@ -80,7 +80,6 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
     and notes. PlotError: no policy has several primitives."""
     runs, notes = pick(runs)
     measured = [(run, measure(run, episodes)) for run in tracked(runs, "primitives")]
-    out.mkdir(parents=True, exist_ok=True)
     whole, each, records, distances = [], [], [], []
     for run, m in measured:
         about, k = {"environment": run.env, "method": run.method, "seed": run.seed}, run.args["k"]

@@ -85,6 +85,7 @@ def write(
     for table in tables:
         show(*table)
     files = [stem.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
+    stem.parent.mkdir(parents=True, exist_ok=True)
     write_csv(files[0], records)
     below = [foot + "\n"] if foot else []
     lines = ["".join(f"{mark} {note}\n" for note in dict.fromkeys(notes)) for mark in ("-", "%")]

@@ -116,7 +116,6 @@ def report(
             analysed.append(
                 (run, analyse(run, count, seed, iterations, lambda done, t=task: bar.update(t, completed=done)))
             )
-    out.mkdir(parents=True, exist_ok=True)
     records, rows = [], []
     for run, a in analysed:
         about = {"environment": run.env, "method": run.method, "seed": run.seed}
