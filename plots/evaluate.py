@@ -72,14 +72,12 @@ def read(folder: Path) -> "Run | str":
 def report(
     paths: list[Path], out: Path, episodes: int, noises: list[float], sample: bool = False, primitive: int | None = None
 ) -> tuple[list[Path], list[str]]:
-    """Prints the return of a run; of several, or of several sigmas, also writes OUT/eval.csv, .md and .tex: a table for
-    each environment, sigmas along its columns. Returns the files, and notes. PlotError: no run, or no such primitive."""
+    """Prints the return of a run; of several, or of several sigmas, writes OUT/eval.csv, .md and .tex: a table for each
+    environment, sigmas along its columns. Returns the files, and notes. PlotError: no run, or no such primitive."""
     runs, notes = find(paths)
     for run in runs:
         if primitive is not None and primitive >= run.args["k"]:
-            raise PlotError(
-                f"--primitive {primitive}: the policy of {run.path} has primitives 0 to {run.args['k'] - 1}"
-            )
+            raise PlotError(f"--primitive {primitive}: {run.path} has primitives 0 to {run.args['k'] - 1}")
         if sample and composes(run):
             raise PlotError(f"--routing sample: {run.algo} composes its primitives and draws none of them")
     returns = {}
