@@ -228,6 +228,9 @@ def evaluate(
         print(f"wrote {', '.join(map(str, files))}")
 
 
+POLICIES = "Trained policies, the first seed of each method"
+
+
 class Center(str, Enum):
     mean = "mean"
     iqm = "iqm"
@@ -256,22 +259,41 @@ def plot(
         bool, typer.Option("--profile", help="Performance profiles: the share of runs above each area.")
     ] = False,
     routing: Annotated[
-        bool, typer.Option("--routing", help="Which primitive acts when: of the first seed of each method.")
+        bool, typer.Option("--routing", help="Which primitive acts when.", rich_help_panel=POLICIES)
     ] = False,
     primitives: Annotated[
-        bool, typer.Option("--primitives", help="How different primitives are, and their returns alone; first seeds.")
+        bool,
+        typer.Option("--primitives", help="How different they are, and their returns alone.", rich_help_panel=POLICIES),
     ] = False,
     tsne: Annotated[
-        bool, typer.Option("--tsne", help="t-SNE of states, and of primitives' actions; first seeds; minutes each.")
+        bool,
+        typer.Option(
+            "--tsne", help="t-SNE of states, and of primitives' actions; minutes each.", rich_help_panel=POLICIES
+        ),
     ] = False,
     trajectories: Annotated[
-        bool, typer.Option("--trajectories", help="Paths of policies and of their primitives, on TargetReaching-v0.")
+        bool,
+        typer.Option(
+            "--trajectories",
+            help="TargetReaching-v0: paths of policies, and of each primitive alone.",
+            rich_help_panel=POLICIES,
+        ),
     ] = False,
     exploration: Annotated[
-        bool, typer.Option("--exploration", help="Where training went there, of runs with --keep-replay.")
+        bool,
+        typer.Option(
+            "--exploration",
+            help="TargetReaching-v0: where training went, of all seeds run with --keep-replay.",
+            rich_help_panel=POLICIES,
+        ),
     ] = False,
-    episodes: Annotated[int, typer.Option(min=1, max=1000, help="Of the figures of policies: how many.")] = 10,
-    states: Annotated[int, typer.Option(min=100, help="Of --tsne: how many; fewer are quicker.", metavar="N")] = 10_000,
+    episodes: Annotated[
+        int, typer.Option(min=1, max=1000, help="How many, but for --tsne.", rich_help_panel=POLICIES)
+    ] = 10,
+    states: Annotated[
+        int,
+        typer.Option(min=100, help="How many for --tsne; fewer are quicker.", metavar="N", rich_help_panel=POLICIES),
+    ] = 10_000,
     reference: Annotated[
         str | None,
         typer.Option(

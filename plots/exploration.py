@@ -14,7 +14,7 @@ from ..algorithms import load
 from ..envs.target_reaching import HALF, REACHED, START
 from .curves import panels, pyplot, resample, save, styles
 from .policies import stem
-from .runs import PlotError, Run, by_method
+from .runs import PlotError, Run, by_method, spans
 from .stats import bootstrap, bootstrap_curves, mean
 from .tables import number, tracked, with_interval, write
 from .trajectories import plane, reaching
@@ -58,6 +58,15 @@ def area(position: np.ndarray, next_position: np.ndarray) -> float:
     return len(np.unique(cells, axis=0)) * CELL**2
 
 
+def figures(seen: dict[str, np.ndarray]) -> dict[str, float]:
+    """Of a run's first steps how many there are, their area, episodes and targets, and the success at its end, in %"""
+    steps, early = min(STEPS, len(seen["position"])), seen["ends"] <= STEPS
+    covered = area(seen["position"][:steps], seen["next_position"][:steps])
+    late = seen["success"][-max(1, len(seen["success"]) // 10) :]
+    counts = {"episodes": early.sum(), "targets": seen["success"][early].sum()}
+    return {"steps": steps, "area": covered} | counts | {"late": 100 * late.mean() if len(late) else np.nan}
+
+
 def report(runs: list[Run], out: Path) -> tuple[list[Path], list[str]]:
     """Writes OUT/exploration-ENV.png and .pdf, the first method beside each of the others and the success rate, and
     OUT/exploration.csv, .md and .tex; returns the files, and notes. PlotError: no run has a replay."""
@@ -72,26 +81,17 @@ def report(runs: list[Run], out: Path) -> tuple[list[Path], list[str]]:
         raise PlotError(f"--exploration has nothing to show: {notes[-1]}")
     records, rows, files = [], [], []
     for env, methods in by_method([run for run in runs if run.path in known]).items():
-        areas = {}
         for method, group in methods.items():
-            for run in group:
-                seen = known[run.path]
-                steps, early = min(STEPS, len(seen["position"])), seen["ends"] <= STEPS
-                covered = area(seen["position"][:steps], seen["next_position"][:steps])
-                areas.setdefault(method, []).append(covered)
-                late = seen["success"][-(len(early) // 10 or 1) :]
-                figures = {"steps": steps, "area": covered, "reached": seen["success"][early].sum()}
-                figures |= {"episodes": early.sum(), "last_tenth": late.mean() if len(late) else np.nan}
-                records.append({"environment": env, "method": method, "seed": run.seed} | figures)
-            mine = records[-len(group) :]
-            cells = [with_mean([record[name] for record in mine], 1) for name in ("area", "reached", "episodes")]
-            cells.append(with_mean([100 * record["last_tenth"] for record in mine], 0))
+            each = [figures(known[run.path]) for run in group]
+            records += [{"environment": env, "method": method, "seed": run.seed} | x for run, x in zip(group, each)]
+            names = {"area": 1, "targets": 1, "episodes": 0, "late": 0}
+            cells = [with_mean([x[name] for x in each], digits) for name, digits in names.items()]
             rows.append([method, env, str(len(group)), *cells])
-            if short := [record["seed"] for record in mine if record["steps"] < STEPS]:
-                notes.append(f"{env}, {method}: seeds {short} have fewer than {STEPS:,} steps")
-        files += draw(env, methods, known, areas, stem(out, "exploration", env))
+            if short := [run.seed for run, x in zip(group, each) if x["steps"] < STEPS]:
+                notes.append(f"{env}, {method}: seed {spans(short)} has fewer than {STEPS:,} steps")
+        files += draw(env, methods, known, stem(out, "exploration", env))
     head = ["method", "environment", "n", "area covered", "targets reached", "episodes", "reached at the end, %"]
-    title = f"The first {STEPS:,} steps, and the last tenth of the episodes: mean of n runs (95 % interval)"
+    title = f"The first {STEPS:,} steps, and the last tenth of all episodes: mean of n runs (95 % interval)"
     foot = f"Area of 100 square units, in cells of {CELL} x {CELL}."
     return [*write(out / "exploration", records, [(title, head, rows)], foot), *files], notes
 
@@ -101,7 +101,7 @@ def with_mean(values: list[float], digits: int) -> str:
     return with_interval(values.mean(), *bootstrap([values], lambda x: mean(x[0])), digits)
 
 
-def draw(env: str, methods: dict[str, list[Run]], known: dict, areas: dict, file: Path) -> list[Path]:
+def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> list[Path]:
     """The paths of the first method and of each other in one panel, and all success rates in the last"""
     looks = styles([run for group in methods.values() for run in group])
     base, *others = methods
@@ -114,7 +114,7 @@ def draw(env: str, methods: dict[str, list[Run]], known: dict, areas: dict, file
             seen = known[run.path]
             for path in paths(seen, STEPS):
                 ax.plot(*path.T, color=looks[method]["color"], linewidth=0.4, alpha=0.5, zorder=2)
-            label = f"{method}, seed {run.seed}: area {number(areas[method][0])}"
+            label = f"{method}, seed {run.seed}: area {number(figures(seen)['area'])}"
             ax.plot([], [], color=looks[method]["color"], label=label)
         ax.legend(frameon=False, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, 0.02))
         ax.set_title(f"first {STEPS:,} steps", fontsize=8)

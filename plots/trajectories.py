@@ -45,8 +45,8 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
     picked, shown = pick(runs, several=False)
     records, rows, walked = [], [], []
     for run in tracked(picked, "trajectories"):
-        each = {}
-        for primitive in [None, *range(run.args["k"])][: run.args["k"] + (run.args["k"] > 1)]:
+        each, k = {}, run.args["k"]
+        for primitive in [None, *range(k)] if k > 1 else [None]:
             paths, ends, returns = each[primitive] = walk(run, episodes, primitive)
             who = "all" if primitive is None else primitive
             counts = {end: ends.count(end) for end in ENDS}
