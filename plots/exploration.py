@@ -15,7 +15,7 @@ from ..envs.target_reaching import HALF, REACHED, START
 from .curves import panels, pyplot, resample, save, styles
 from .policies import stem
 from .runs import PlotError, Run, by_method, spans
-from .stats import bootstrap, bootstrap_curves, mean
+from .stats import bootstrap, mean
 from .tables import number, tracked, with_interval, write
 from .trajectories import plane, reaching
 
@@ -31,7 +31,7 @@ def experience(run: Run) -> dict[str, np.ndarray]:
     episode (T,)                     numbered from 0
     ends, success (E,)               the step that ended each whole episode, from 1, and whether at the target
 
-    PlotError: there is no replay.
+    PlotError: there is none, or nothing in it yet.
     """
     file = run.path / "checkpoint" / "replay.f32"
     if not file.exists():
@@ -40,6 +40,8 @@ def experience(run: Run) -> dict[str, np.ndarray]:
     size = load(run.algo).load_actor(run.path).fc1.weight.shape[1]  # of an observation
     rows = np.fromfile(file, np.float32)
     rows = rows[: len(rows) // (2 * size + 4) * (2 * size + 4)].reshape(-1, 2 * size + 4)
+    if not len(rows):
+        raise PlotError(f"{file} has no steps yet")
     obs, next_obs, reward, terminated = rows[:, :size], rows[:, size + 2 : -2], rows[:, -2], rows[:, -1]
     last = np.append((terminated[:-1] > 0) | (obs[1:] != next_obs[:-1]).any(-1), terminated[-1:] > 0)  # of an episode
     episode = np.cumsum(np.append(0, last[:-1]))
@@ -84,8 +86,8 @@ def report(runs: list[Run], out: Path) -> tuple[list[Path], list[str]]:
         for method, group in methods.items():
             each = [figures(known[run.path]) for run in group]
             records += [{"environment": env, "method": method, "seed": run.seed} | x for run, x in zip(group, each)]
-            names = {"area": 1, "targets": 1, "episodes": 0, "late": 0}
-            cells = [with_mean([x[name] for x in each], digits) for name, digits in names.items()]
+            most = {"area": 4 * HALF**2, "targets": np.inf, "episodes": np.inf, "late": 100}
+            cells = [with_mean([x[name] for x in each], limit) for name, limit in most.items()]
             rows.append([method, env, str(len(group)), *cells])
             if short := [run.seed for run, x in zip(group, each) if x["steps"] < STEPS]:
                 notes.append(f"{env}, {method}: seed {spans(short)} has fewer than {STEPS:,} steps")
@@ -96,9 +98,10 @@ def report(runs: list[Run], out: Path) -> tuple[list[Path], list[str]]:
     return [*write(out / "exploration", records, [(title, head, rows)], foot), *files], notes
 
 
-def with_mean(values: list[float], digits: int) -> str:
+def with_mean(values: list[float], most: float) -> str:
+    """Their mean with its interval, as far as that is possible: from 0 to `most`"""
     values = np.array(values, float)
-    return with_interval(values.mean(), *bootstrap([values], lambda x: mean(x[0])), digits)
+    return with_interval(values.mean(), *bootstrap([values], lambda x: mean(x[0])).clip(0, most))
 
 
 def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> list[Path]:
@@ -127,10 +130,9 @@ def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> li
             continue
         marks = {"markevery": (i * len(points) // 30, max(1, len(points) // 6)), "markersize": 3, "linewidth": 1.2}
         ax.plot(points, 100 * rates.mean(0), **looks[method], **marks, label=f"{method} (n = {len(rates)})")
-        low, high = 100 * bootstrap_curves(rates, mean).clip(0, 1)
-        ax.fill_between(points, low, high, color=looks[method]["color"], alpha=0.15, linewidth=0)
+        ax.plot(points, 100 * rates.T, color=looks[method]["color"], linewidth=0.5, alpha=0.4)
     ax.set(ylim=(-2, 102), xlabel="environment steps")
-    ax.set_title(f"% of {WINDOW} episodes at the target", fontsize=8)
+    ax.set_title(f"% of {WINDOW} episodes at the target; thin: seeds", fontsize=8)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
     ax.grid(alpha=0.25)
     ax.legend(**places[-1])

@@ -131,6 +131,8 @@ def sampler(run: Run, envs, primitive: int | None = None):
     bounds = (envs.low, envs.high) if run.family == "SAC" else (len(envs.low),)
     agent, generator = module.Agent(args, envs.obs_size, *bounds, [Generator()]), Generator().manual_seed(run.seed)
     agent.actor = module.load_actor(run.path)
+    if hasattr(agent.actor, "statistics"):
+        agent.actor.statistics.update = lambda obs: None  # those of training
     if hasattr(agent, "option"):  # DAC's, one for each environment
         agent.option = torch.full((1, envs.n, 1), -1.0)
     forward = agent.actor.forward
