@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import os
-import re
 import sys
 from enum import Enum
 from importlib import import_module, metadata
@@ -174,12 +173,14 @@ class Several(typer.core.TyperCommand):
     """Takes more than one number after --obs-noise, as in --obs-noise 0 0.05 0.1"""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
-        words, open_ended = [], False
+        words, inside = [], False
         for word in args:
-            if open_ended and re.fullmatch(r"\d*\.?\d+(e-?\d+)?", word):
-                words += ["--obs-noise"] if words[-1] != "--obs-noise" else []
+            try:
+                float(word)
+            except ValueError:
+                inside = word.partition("=")[0] == "--obs-noise"
             else:
-                open_ended = word.partition("=")[0] == "--obs-noise"
+                words += ["--obs-noise"] if inside and words[-1] != "--obs-noise" else []
             words.append(word)
         return super().parse_args(ctx, words)
 
@@ -194,7 +195,7 @@ def evaluate(
     ] = 100,
     obs_noise: Annotated[
         list[float],
-        typer.Option(min=0.0, metavar="SIGMA...", help="Gaussian noise on the observation, as in 0 0.05 0.1."),
+        typer.Option(min=0.0, max=1e6, metavar="SIGMA...", help="Gaussian noise on observations, as in 0 0.05 0.1."),
     ] = (0.0,),
     routing: Annotated[Routing, typer.Option(help="The likeliest primitive, or one drawn from the router.")] = "argmax",
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
@@ -217,9 +218,8 @@ def evaluate(
                 fail("--video films one run with one --obs-noise")
             if reason := policies.choose_renderer(run.env):
                 fail(f"--video cannot render here ({reason}); try libegl1 or libosmesa6")
-        files, notes = evaluate.report(run_dirs, out, episodes, list(dict.fromkeys(obs_noise)), **chosen)
-        if video:
-            evaluate.film(run, video, obs_noise[0], **chosen)
+        noises = list(dict.fromkeys(obs_noise))
+        files, notes = evaluate.report(run_dirs, out, episodes, noises, **chosen, film=video)
     except PlotError as error:
         fail(str(error))
     for note in notes:

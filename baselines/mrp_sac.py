@@ -95,7 +95,7 @@ def check(args: Args) -> None:  # Copied from pmoe_sac.check
 class Envs:  # Copied from pmoe_sac.Envs
     def __init__(self, env_id: str, n: int, backend: str = "gymnasium", **kwargs):
         """n environments of one task with flat Box spaces. None resets itself: the last observation is the true one."""
-        parts = re.split(r",(\w+)=([-\d.e]+|True|False|None|'[^']*')", env_id)  # ID, option, value, rest, option, ...
+        parts = re.split(r",(\w+)=([-+\d.e]+|True|False|None|'[^']*')", env_id)  # ID, option, value, rest, option, ...
         try:
             name, options = "".join(parts[::3]), dict(zip(parts[1::3], map(ast.literal_eval, parts[2::3])))
             self.envs = [gym.make(name, **options, **kwargs) for _ in range(n if backend == "gymnasium" else 0)]

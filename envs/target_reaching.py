@@ -134,14 +134,15 @@ class TargetReaching(gym.Env):
     def info(self) -> dict:
         return {"position": self.position.copy(), "success": self.success, "collision": self.collision}
 
-    def plot_layout(self, axes) -> None:
-        """Edges, target and obstacles on Matplotlib's axes, in the plane's units"""
+    def plot_layout(self, axes, discs: bool = True) -> None:
+        """Edges and, with `discs`, target and obstacles on Matplotlib's axes, in the plane's units"""
         from matplotlib.patches import Circle, Rectangle
 
         axes.add_patch(Rectangle((-HALF, -HALF), 2 * HALF, 2 * HALF, fc="white", ec=COLOURS["edge"], lw=2))
-        axes.add_patch(Circle(self.target, TARGET_RADIUS, color=COLOURS["target"], lw=0))
-        for centre, radius in zip(self.centres, self.radii):
-            axes.add_patch(Circle(centre, radius, color=COLOURS["obstacle"], lw=0))
+        if discs:
+            axes.add_patch(Circle(self.target, TARGET_RADIUS, color=COLOURS["target"], lw=0))
+            for centre, radius in zip(self.centres, self.radii):
+                axes.add_patch(Circle(centre, radius, color=COLOURS["obstacle"], lw=0))
         axes.set(xlim=(-HALF - MARGIN, HALF + MARGIN), ylim=(-HALF - MARGIN, HALF + MARGIN), aspect="equal")
 
     def render(self) -> np.ndarray | None:

@@ -10,17 +10,45 @@ import torch
 from torch import Generator, Tensor
 
 from ..algorithms import ALGORITHMS, load
-from .paper import PRINTED
-from .policies import composes, step_of
+from .paper import PRINTED, PRINTED_K
+from .policies import composes, follow, step_of
 from .runs import PlotError, Run, by_method, name_methods
 from .tables import number, show, tracked, write
 
 
-def evaluate(run: Run, episodes: int, noise: float = 0.0, sample: bool = False, primitive: int | None = None):
+def evaluate(
+    run: Run,
+    episodes: int,
+    noise: float = 0.0,
+    sample: bool = False,
+    primitive: int | None = None,
+    film: Path | None = None,
+) -> np.ndarray:
     """Undiscounted returns (E,) of the policy's mean action, with Gaussian noise of this sigma on the observation; the
-    primitive is the likeliest, or drawn from the router (`sample`), or always the same"""
-    envs = load(run.algo).Envs(run.env, episodes, run.args.get("env_backend", "gymnasium"))
-    return envs.evaluate(policy(run, noise, sample, primitive), [run.seed], step_of(run))[0]
+    primitive is the likeliest, or drawn from the router (`sample`), or always the same. The first episode is filmed."""
+    module, act = load(run.algo), policy(run, noise, sample, primitive)
+    if not film:
+        envs = module.Envs(run.env, episodes, run.args.get("env_backend", "gymnasium"))
+        return envs.evaluate(act, [run.seed], step_of(run))[0]
+    import imageio
+
+    envs = module.Envs(run.env, episodes, render_mode="rgb_array")
+    first = envs.envs[0]
+    follow(first)
+    with imageio.get_writer(film, fps=first.metadata.get("render_fps", 30)) as writer:
+
+        def step(action: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+            if 0 in ids:
+                writer.append_data(first.render())
+            result = module.Envs.step(envs, action, ids)
+            if 0 in ids and (result[2] | result[3])[0]:
+                writer.append_data(first.render())
+            return result
+
+        envs.step = step
+        returns = envs.evaluate(act, [run.seed], step_of(run))[0]
+    first.close()
+    return returns
 
 
 def policy(run: Run, noise: float, sample: bool, primitive: int | None):
@@ -70,7 +98,13 @@ def read(folder: Path) -> "Run | str":
 
 
 def report(
-    paths: list[Path], out: Path, episodes: int, noises: list[float], sample: bool = False, primitive: int | None = None
+    paths: list[Path],
+    out: Path,
+    episodes: int,
+    noises: list[float],
+    sample: bool = False,
+    primitive: int | None = None,
+    film: Path | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Prints the return of a run; of several, or of several sigmas, writes OUT/eval.csv, .md and .tex: a table for each
     environment, sigmas along its columns. Returns the files, and notes. PlotError: no run, or no such primitive."""
@@ -82,7 +116,7 @@ def report(
             raise PlotError(f"--routing sample: {run.algo} composes its primitives and draws none of them")
     returns = {}
     for run, noise in tracked(product(runs, noises), "episodes"):
-        returns[run.path, noise] = evaluate(run, episodes, noise, sample, primitive)
+        returns[run.path, noise] = evaluate(run, episodes, noise, sample, primitive, film)
     if len(returns) == 1:
         ((run, x),) = zip(runs, returns.values())
         figures = [f"{y:.1f}" for y in (x.mean(), x.std(), x.min(), x.max())]
@@ -116,30 +150,12 @@ def layout(env: str, methods: dict[str, list[Run]], noises: list[float], returns
         known = [printed.get((env, group[0].name, noise)) for noise in noises]
         if any(known):
             cells = [plus_minus(float(row["value"]), float(row["std"])) if row else "" for row in known]
-            rows.append(["  printed", "", *cells])
+            k = PRINTED_K.get((group[0].name, env.removesuffix("-v4")), 4)
+            other = group[0].name.startswith("PMOE") and group[0].args["k"] != k
+            rows.append(["  printed" + (f" (K={k})" if other else ""), "", *cells])
     title = f"Return on {env} in {episodes} episodes, with Gaussian noise on the observation"
     return title, ["", "n", *(f"sigma {noise:g}" for noise in noises)], rows
 
 
 def plus_minus(mean: float, std: float) -> str:
     return f"{number(mean)} ± {number(std)}"
-
-
-def film(run: Run, file: Path, noise: float, sample: bool, primitive: int | None) -> None:
-    """Writes the first episode as mp4."""
-    import imageio
-
-    from .policies import follow
-
-    envs = load(run.algo).Envs(run.env, 1, render_mode="rgb_array")
-    env, act = envs.envs[0], policy(run, noise, sample, primitive)
-    follow(env)
-    with imageio.get_writer(file, fps=env.metadata.get("render_fps", 30)) as writer:
-
-        def act_and_film(obs: Tensor) -> Tensor:
-            writer.append_data(env.render())
-            return act(obs)
-
-        envs.evaluate(act_and_film, [run.seed], step_of(run))
-        writer.append_data(env.render())
-    env.close()

@@ -1,7 +1,7 @@
 """Trajectories of each policy on target-reaching, and of each of its primitives alone: figure 3 of arXiv 2104.09122.
 
-Actions are drawn as in training. A primitive acts alone where the router gives it all the weight. Episodes have the
-layout of the run's environment or, where that has no fixed_layout, layout 0.
+Actions are drawn as in training. A primitive acts alone where the router gives it all the weight. Where the run's
+environment has no fixed_layout, episodes have layout 0.
 """
 
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..algorithms import load
+from ..envs.target_reaching import START
 from .curves import pyplot, save, styles
 from .policies import pick, sampler, stem, step_of
 from .runs import PlotError, Run
@@ -30,10 +31,11 @@ def reaching(runs: list[Run]) -> tuple[list[Run], list[str]]:
 
 def walk(run: Run, episodes: int, primitive: int | None = None) -> tuple[list[np.ndarray], list[str], np.ndarray]:
     """The paths (T, 2) of a policy's episodes, or of a primitive's alone; how each ended; their returns (E,)"""
-    env_id = run.env if "fixed_layout=" in run.env else f"{run.env},fixed_layout=0"
-    envs = load(run.algo).Envs(env_id, episodes)
-    returns = envs.evaluate(sampler(run, envs, primitive), [run.seed], step_of(run))[0]
+    envs = load(run.algo).Envs(run.env, episodes)
     worlds = [env.unwrapped for env in envs.envs]
+    for world in worlds:
+        world.fixed_layout = world.fixed_layout or 0
+    returns = envs.evaluate(sampler(run, envs, primitive), [run.seed], step_of(run))[0]
     ends = ["reached" if world.success else "collided" if world.collision else "out of time" for world in worlds]
     return [np.array(world.path) for world in worlds], ends, returns
 
@@ -73,7 +75,7 @@ def draw(walked: list[tuple[Run, dict]], file: Path) -> list[Path]:
         ax.set_axis_off()
     for (run, each), row in zip(walked, axes):
         for ax, (primitive, (paths, ends, _)) in zip(row, each.items()):
-            plane(ax, run)
+            plane(ax, run, 0)
             for path, end in zip(paths, ends):
                 ax.plot(*path.T, color=looks[run.method]["color"], linewidth=0.8, alpha=0.7)
                 marker, colour = ENDS[end]
@@ -86,12 +88,12 @@ def draw(walked: list[tuple[Run, dict]], file: Path) -> list[Path]:
     return save(figure, file)
 
 
-def plane(ax, run: Run) -> None:
-    """The world of a run: its layout, if that is fixed, and where it starts"""
+def plane(ax, run: Run, layout: int | None = None) -> None:
+    """The world of a run, with its layout if that is fixed, or else this one or none"""
     world = load(run.algo).Envs(run.env, 1).envs[0].unwrapped
-    world.reset(seed=0)
     if world.fixed_layout is None:
-        world.target, world.centres, world.radii = world.position, world.centres[:0], world.radii[:0]
-    world.plot_layout(ax)
-    ax.plot(*world.position, "o", color="black", markersize=3)
+        world.fixed_layout = layout
+    world.reset(seed=0)
+    world.plot_layout(ax, discs=world.fixed_layout is not None)
+    ax.plot(*START, "o", color="black", markersize=3)
     ax.set_axis_off()

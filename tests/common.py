@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pmoe import cli
+from pmoe.plots.runs import Run, find
 
 ROOT = Path(__file__).parent.parent
 PMOE = str(Path(sys.executable).with_name("pmoe"))
@@ -83,13 +84,29 @@ def train(algo: str, run_dir: Path, **fields) -> list[Path]:
     return MODULES[algo].train(make_args(algo, run_dir, **fields))
 
 
-def refused(result, *words) -> None:
+def failed(result, *words) -> None:
     """Asserts one clear line, exit status 2 and no traceback."""
     assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
-    assert result.stdout == ""
     for word in words:
         assert word in result.stderr
+
+
+def refused(result, *words) -> None:
+    """`failed`, before anything else was said."""
+    failed(result, *words)
+    assert result.stdout == ""
+
+
+def files_below(path: Path) -> dict[Path, bytes]:
+    """All but TensorBoard's, which a run of the test's own process may still be writing"""
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and "tfevents" not in file.name}
+
+
+def run_at(path: Path) -> Run:
+    """The only run below a path"""
+    (run,), _ = find([path])
+    return run
 
 
 def rows_of(path: Path) -> list[dict]:

@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 from common import ALGORITHMS, LOOPS, PMOE, train
+from matplotlib import figure as mpl_figure
+from matplotlib import pyplot
 
 from pmoe import cli
 
@@ -41,6 +43,17 @@ def ctrl_c():
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are drawn, which are not written"""
+    kept = []
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    monkeypatch.setattr(mpl_figure.Figure, "savefig", lambda *args, **kwargs: None)
+    yield kept
+    monkeypatch.undo()
+    pyplot.close("all")
 
 
 @pytest.fixture

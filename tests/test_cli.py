@@ -12,14 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import ALGORITHMS, MODULES, PMOE, ROOT, SOURCES, flags, refused, rows_of, same_run, train
+from common import ALGORITHMS, MODULES, PMOE, ROOT, SOURCES, files_below, flags, refused, rows_of, same_run, train
 
 from pmoe import cli, pmoe_sac
-
-
-def files_below(path):
-    """All but TensorBoard's, which a run of the test's own process may still be writing"""
-    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and "tfevents" not in file.name}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +117,7 @@ def test_nothing_starts_where_one_of_the_seeds_exists(pmoe_here, tmp_path, finis
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "missing", "short replay", "missing replay"])
-def test_a_damaged_checkpoint(tmp_path, capsys, interrupted, damage):
+def test_a_damaged_checkpoint(pmoe_here, tmp_path, interrupted, damage):
     state, replay = (interrupted / "checkpoint" / name for name in ("0000000100.pt", "replay.f32"))
     if damage == "cut":
         state.write_bytes(state.read_bytes()[:1000])
@@ -136,13 +131,10 @@ def test_a_damaged_checkpoint(tmp_path, capsys, interrupted, damage):
         os.truncate(replay, 0)
     else:
         replay.unlink()
-    before, _ = files_below(tmp_path), capsys.readouterr()
-    uses = [lambda: train("sac", tmp_path / "runs", resume=True), lambda: cli.evaluate(interrupted)]
-    for use in uses[: 1 if "replay" in damage else 2]:
-        with pytest.raises(SystemExit) as stop:
-            use()
-        out, error = capsys.readouterr()
-        assert stop.value.code == 2 and out == "" and "damaged" in error and len(error.splitlines()) == 1
+    before = files_below(tmp_path)
+    refused(pmoe_here("run", "sac", *flags("sac", env="Pendulum-v1"), "--resume"), "damaged")
+    if "replay" not in damage:
+        refused(pmoe_here("eval", interrupted), "no checkpoint" if damage == "missing" else "damaged")
     assert files_below(tmp_path) == before
 
 
@@ -219,25 +211,22 @@ def test_config_holds_every_option(quick_run, algo):
         assert cli.parse(module.Args, cli.as_flags(args | changed), algo) == module.Args(**args | changed)
 
 
-def test_eval_repeats_the_last_evaluation(monkeypatch, capsys, quick_run, algo):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_eval_repeats_the_last_evaluation(pmoe_here, tmp_path, quick_run, algo):
     path = quick_run(algo)
     before, last = files_below(path), rows_of(path / "eval.csv")[-1]
 
-    def shown(**options):
-        capsys.readouterr()
-        cli.evaluate(path, episodes=2, **options)
-        return capsys.readouterr().out
+    def shown(*options):
+        result = pmoe_here("eval", path, "--episodes", 2, *options)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     result = shown()
-    assert all(f"{float(last[name]):.1f}" in result for name in ("return_mean", "return_std"))
+    assert all(f" {float(last[name]):.1f} " in result for name in ("return_mean", "return_std"))
     assert shown() == result
-    assert len({result, shown(obs_noise=0.5), shown(obs_noise=0.6)}) == 3
-    assert shown(primitive=0) != shown(primitive=1)
-    with pytest.raises(SystemExit):
-        shown(primitive=2)
-    assert "primitives 0 to 1" in capsys.readouterr().err
-    assert files_below(path) == before
+    assert len({result, shown("--obs-noise", 0.5), shown("--obs-noise", 0.6)}) == 3
+    assert shown("--primitive", 0) != shown("--primitive", 1)
+    refused(pmoe_here("eval", path, "--primitive", 2), "primitives 0 to 1")
+    assert files_below(path) == before and not list(tmp_path.iterdir())
 
 
 def test_eval_from_the_command_line(pmoe, finished):

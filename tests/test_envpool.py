@@ -3,7 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from common import MODULES, checkpoint, rows_of, same_run, train
+from common import MODULES, checkpoint, flags, refused, rows_of, same_run, train
 
 from pmoe.pmoe_sac import Envs
 
@@ -57,3 +57,23 @@ def test_resumes(tmp_path, monkeypatch, loop):
         steps = [int(row["step"]) for row in rows_of(path / "episodes.csv")]
         assert steps == sorted(set(steps)) and steps[0] < 150 < steps[-1] <= 300
         assert checkpoint(path)["step"] == 300
+
+
+def test_options_in_the_name_reach_envpool(tmp_path):
+    envs = Envs("Hopper-v4,reset_noise_scale=0.0", 2, "envpool")
+    envs.start([1, 2])
+    first = envs.obs.copy()
+    envs.reset(0)
+    assert (first == first[0]).all() and (envs.obs == first).all()
+    plain = Envs("Hopper-v4", 2, "envpool")
+    plain.start([1, 2])
+    assert (plain.obs[0] != plain.obs[1]).any()
+    fields = FIELDS | {"env_id": "Hopper-v4,reset_noise_scale=0.0", "num_seeds": 1, "total_timesteps": 60}
+    (path,) = train("sac", tmp_path, **fields)
+    assert float(rows_of(path / "eval.csv")[-1]["return_std"]) == 0
+
+
+@pytest.mark.parametrize("env", ["Hopper-v4,reset_noise_scales=0.0", "Hopper-v4,reset_noise_scale", "Hopper-v4,x=1"])
+def test_options_that_envpool_does_not_know_are_refused(pmoe_here, tmp_path, env):
+    refused(pmoe_here("run", "sac", *flags("sac", env=env, env_backend="envpool")), "--env-backend envpool")
+    assert not list(tmp_path.iterdir())

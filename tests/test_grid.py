@@ -115,6 +115,16 @@ def test_every_combination_is_there_once_in_a_directory_of_its_own(tmp_path_fact
         assert [path.name for path in job.paths] == [f"seed{job.args.seed + i}" for i in range(len(job.paths))]
 
 
+def test_environments_with_options(tmp_path):
+    envs = ["TargetReaching-v0", "TargetReaching-v0,fixed_layout=2", "TargetReaching-v0,fixed_layout=2,obstacles=0"]
+    wanted = read(tmp_path, text_of({"env": [*envs, "common:ToyTerminates-v0,length=3"]}, [{"algo": "sac"}]))
+    folders = [path.parent.parent.name for path in wanted.paths]
+    assert folders == [*envs, "common:ToyTerminates-v0,length=3"] and len(set(wanted.paths)) == 4
+    assert [f"--env={env}" for env in envs] == [command(job)[2] for job in wanted.jobs[:3]]
+    with pytest.raises(GridError, match="grid.toml:1: TargetReaching-v7,fixed_layout=2: .*v7"):
+        read(tmp_path, text_of({"env": "TargetReaching-v7,fixed_layout=2"}, [{"algo": "sac"}]))
+
+
 def test_order_and_seeds_that_follow_each_other(tmp_path):
     text = 'seed = [8, 2, 1, 3, 7, 2]\nseeds_per_process = 2\nk = [2, 1]\n[[method]]\nalgo = "sac"\n'
     names = [job.name for job in read(tmp_path, text + '[[method]]\nalgo = "ppo"\nk = 3\n').jobs]
@@ -295,9 +305,10 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
     "table4.toml": ({"HumanoidStandup-v4": {("sac", k) for k in (2, 4, 8, 10, 14, 16)}}, 5, {}),
     "table5.toml": ({"Hopper-v4": {("sac", 1), ("sac", 4), ("gating-sac", 4), ("mcp-sac", 4)}}, 5, {}),
     "figure3.toml": (
-        {"TargetReaching-v0": {("sac", 1), ("gating-sac", 4), ("sac", 4)}},
+        {"TargetReaching-v0,fixed_layout=2": {("sac", 1), ("gating-sac", 4), ("sac", 4)}},
         3,
-        {"total_timesteps": {200_000}, "random_steps": {1000}, "backprop": {"max", "all"}},
+        {"total_timesteps": {40_000}, "random_steps": {1000}, "eval_every": {2000}, "learning_rate": {3e-4}}
+        | {"keep_replay": {True}, "backprop": {"max", "all"}},
     ),
     "figure11.toml": (
         {env: {(x, PAPER_SAC[env]) for x in ("sac", "gumbel-sac", "reinforce-sac")} for env in MUJOCO[1::3]},
@@ -339,7 +350,7 @@ def test_a_grid_opens_with_what_it_costs(own_grid):
     first, *more = own_grid.file.read_text().splitlines()[:4]
     second = next(line for line in more if " runs, " in line)
     pattern = (
-        r"# ([\d,]+) runs, ([\d,]+) steps: about ([\d,]+) hours of one core at ([\d,]+) steps a second; --dry-run .+"
+        r"# ([\d,]+) runs, ([\d,]+) steps: about ([\d,]+) hours? of one core at ([\d,]+) steps a second; --dry-run .+"
     )
     runs, steps, hours, speed = (int(x.replace(",", "")) for x in re.fullmatch(pattern, second).groups())
     assert re.match(r"# .*(Table|Figure|MRP)", first, re.IGNORECASE) and "arXiv" in first

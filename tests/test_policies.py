@@ -1,44 +1,20 @@
 """`pmoe plot --routing --primitives --tsne`: what trained policies do, from short runs, and the figures' data."""
 
-import csv
 import os
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from common import MODULES, refused, train
-from matplotlib import figure as mpl_figure
-from matplotlib import pyplot
+from common import MODULES, failed, refused, rows_of, run_at, train
 from scipy import integrate, stats
 
 import pmoe.envs  # noqa: F401
 from pmoe.plots import policies, primitives, routing, runs, tsne
 
 EPISODES = 3
-
-
-def table(file) -> list[dict]:
-    with open(file, newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def run_at(path) -> runs.Run:
-    """The only run below a path"""
-    (run,), _ = runs.find([path])
-    return run
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that are drawn, which are not written"""
-    kept = []
-    monkeypatch.setattr(pyplot, "close", kept.append)
-    monkeypatch.setattr(mpl_figure.Figure, "savefig", lambda *args, **kwargs: None)
-    yield kept
-    monkeypatch.undo()
-    pyplot.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -150,16 +126,89 @@ def test_a_fork_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("figure", ["routing", "primitives", "tsne"])
-def test_one_primitive_is_refused(pmoe_here, reaching, figure):
-    refused(
-        pmoe_here("plot", next(reaching.glob("*/sac-k1*")), f"--{figure}"), "TargetReaching-v0, SAC", "one primitive"
-    )
+def test_one_primitive_is_refused(pmoe_here, reaching, tmp_path, figure):
+    result = pmoe_here("plot", next(reaching.glob("*/sac-k1*")), f"--{figure}")
+    failed(result, "TargetReaching-v0, SAC", "one primitive")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words", [("TargetReaching-v0", "PMOE-SAC K=4 lr=0.001"), ("my/Env-v0", "a b.c")])
 def test_file_names(tmp_path, words):
     file = policies.stem(tmp_path, "routing", *words)
     assert file.parent == tmp_path and file.with_suffix(".png").stem == file.name
+
+
+# Actions drawn as in training
+
+MEAN, STD, W = (np.array(x) for x in ((-0.8, 0.6), (0.2, 0.5), (0.3, 0.7)))  # of two primitives
+DRAWS = 4000
+
+
+@pytest.fixture
+def apart(quick_run, algo, monkeypatch):
+    """A run whose primitives are those above in every state"""
+    module = MODULES[algo]
+    load_actor = module.load_actor
+
+    def load_apart(path):
+        actor = load_actor(path)
+        forward = actor.forward
+
+        def constant(obs):
+            mean, _, log_w, *more = forward(obs)
+            mean, std = (torch.tensor(x[:, None]).float().expand_as(mean) for x in (MEAN, STD))
+            return mean, std.log(), torch.tensor(W).float().log().expand_as(log_w), *more
+
+        actor.forward = constant
+        return actor
+
+    monkeypatch.setattr(module, "load_actor", load_apart)
+    return run_at(quick_run(algo))
+
+
+def draws(run, primitive=None) -> np.ndarray:
+    """Drawn for one observation, before the tanh, (N,)"""
+    many = SimpleNamespace(n=DRAWS, obs_size=3, low=np.float32([-2]), high=np.float32([2]))
+    obs = torch.tensor([0.5, -0.8, 0.3]).expand(1, DRAWS, 3)
+    act, again = (policies.sampler(run, many, primitive) for _ in range(2))
+    action = act(obs)
+    assert action.shape == (1, DRAWS, 1)
+    assert torch.equal(action, again(obs)) and not torch.equal(action, act(obs))
+    return (action if run.family == "PPO" else (action / 2).atanh()).double().numpy().ravel()
+
+
+def assert_moments(x: np.ndarray, mean: float, std: float) -> None:
+    """Within some five standard errors"""
+    assert x.mean() == pytest.approx(mean, abs=5 * std / DRAWS**0.5) and x.std() == pytest.approx(std, rel=0.06)
+
+
+@pytest.mark.parametrize("primitive", [0, 1])
+def test_a_primitive_alone_draws_from_its_gaussian(apart, primitive):
+    x = draws(apart, primitive)
+    assert_moments(x, MEAN[primitive], STD[primitive])
+    assert stats.kstest((x - MEAN[primitive]) / STD[primitive], "norm").pvalue > 1e-4
+
+
+def test_a_policy_draws_from_its_mixture_or_from_what_it_composes(apart, algo):
+    if algo == "gating-sac":  # u = sum_k w_k u_k
+        mean, variance = W @ MEAN, W**2 @ STD**2
+    elif algo.startswith("mcp"):  # prod_k N_k^w_k
+        variance = 1 / (W / STD**2).sum()
+        mean = variance * (W * MEAN / STD**2).sum()
+    else:
+        mean = W @ MEAN
+        variance = W @ (STD**2 + MEAN**2) - mean**2
+    assert_moments(draws(apart), mean, variance**0.5)
+
+
+@pytest.mark.parametrize("algo", ["gating-sac"])
+def test_draws_are_by_the_options_of_the_run(apart):
+    printed = replace(apart, args=apart.args | {"variance": "printed"})
+    assert_moments(draws(printed), W @ MEAN, (W @ STD**2) ** 0.5)
+
+
+def test_another_seed_draws_otherwise(apart, algo):
+    assert (draws(apart) != draws(replace(apart, args=apart.args | {"seed": 2}))).all()
 
 
 # Routing
@@ -169,7 +218,8 @@ def test_routing_is_drawn_as_it_was(reaching, drawn, monkeypatch):
     run = next(run for run in runs.find([reaching])[0] if run.method == "PMOE-SAC K=3")
     monkeypatch.setattr(routing, "choose_renderer", lambda env: "no library")
     _, notes = routing.report([run], reaching, episodes=EPISODES)
-    assert notes == ["TargetReaching-v0: drawn without frames, as nothing renders here (no library)"]
+    shown = f"TargetReaching-v0, PMOE-SAC K=3: the policy shown is {run.path} at step 300"
+    assert notes == [shown, "TargetReaching-v0: drawn without frames, as nothing renders here (no library)"]
     seen = policies.rollout(run, EPISODES)
     probabilities = np.exp(seen["log_w"][seen["episode"] == 0])
     along, strip, used, *bars = drawn[0].axes
@@ -196,7 +246,7 @@ def test_frames_are_of_the_episode_that_is_drawn(reaching, drawn):
     assert (again["obs"] == first["obs"][:length]).all() and again["returns"] == first["returns"][0]
     assert len(again["frames"]) == 2 and (again["frames"][0] != again["frames"][1]).any()
     files, notes = routing.report([run], reaching, episodes=EPISODES)
-    assert notes == [] and len(files) == 2
+    assert len(notes) == 1 and "the policy shown is" in notes[0] and len(files) == 2
     images = [ax.images[0].get_array() for ax in drawn[0].axes if ax.images and not ax.axison]
     expected = policies.rollout(run, 1, frames_at=routing.moments(length))["frames"]
     assert len(images) == 5 and all((a == b).all() for a, b in zip(images, expected, strict=True))
@@ -270,7 +320,7 @@ def test_primitives_of_trained_runs(reaching, tmp_path):
     picked, _ = policies.pick(runs.find([reaching])[0])
     files, _ = primitives.report(picked, tmp_path, episodes=EPISODES)
     assert {file.name for file in files} == {file.name for file in tmp_path.iterdir()}
-    rows = table(tmp_path / "primitives.csv")
+    rows = rows_of(tmp_path / "primitives.csv")
     assert [(row["method"], row["primitive"]) for row in rows] == [
         (method, i) for method in ("PMOE-SAC K=3", "Gating K=3") for i in ("all", "0", "1", "2")
     ]
@@ -286,7 +336,7 @@ def test_primitives_of_trained_runs(reaching, tmp_path):
         assert 1 <= effective <= 3 + 1e-6 and effective == pytest.approx(np.exp(h))
         assert 0 <= float(mine[0]["conditional"]) <= h + 1e-6
         assert int(mine[0]["states"]) == len(seen["obs"])
-    distances = table(tmp_path / "primitives_pairs.csv")
+    distances = rows_of(tmp_path / "primitives_pairs.csv")
     assert [(row["i"], row["j"]) for row in distances[:3]] == [("0", "1"), ("0", "2"), ("1", "2")]
     seen = policies.rollout(picked[0], EPISODES)
     distance = primitives.bhattacharyya(seen["mean"], seen["log_std"])[:, 0, 1]
@@ -371,7 +421,7 @@ def test_tsne_of_trained_runs(reaching, tmp_path, monkeypatch):
     }
     tsne.report(picked, tmp_path / "b", count=150, iterations=50)
     assert all((tmp_path / "a" / f.name).read_bytes() == (tmp_path / "b" / f.name).read_bytes() for f in files)
-    rows = table(tmp_path / "a/tsne.csv")
+    rows = rows_of(tmp_path / "a/tsne.csv")
     assert len(rows) == 2 * tsne.CLUSTERS
     for run, a, mine in zip(picked, kept, (rows[:8], rows[8:])):
         assert a["where"].shape == (150, 2) and a["drawn"].shape == (150, 3, 2) and (abs(a["drawn"]) <= 1).all()

@@ -12,10 +12,27 @@ import time
 import types
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from common import ALGORITHMS, LOOPS, MODULES, PMOE, checkpoint, flags, make_args, rows_of, same_run, same_runs, train
+from common import (
+    ALGORITHMS,
+    LOOPS,
+    MODULES,
+    PMOE,
+    Toy,
+    checkpoint,
+    flags,
+    make_args,
+    refused,
+    rows_of,
+    same_run,
+    same_runs,
+    train,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pmoe import pmoe_sac
 from pmoe.pmoe_sac import Envs, ReplayBuffer
@@ -314,6 +331,166 @@ def test_a_run_starts_without_git(tmp_path, monkeypatch):
 def test_an_environment_that_reuses_its_arrays(tmp_path, monkeypatch):
     rows = train_and_look(tmp_path, monkeypatch, env_id="ToyReuses-v0", total_timesteps=60)
     assert [(row[0], row[4]) for row in rows.tolist()] == [(t % 5, t % 5 + 1) for t in range(60)]
+
+
+def moves(monkeypatch) -> list[tuple]:
+    """What the training environment, one, does: observation, action, next observation, reward, terminated"""
+    seen, move = [], Envs.step
+
+    def step(envs, action, ids):
+        before, result = envs.obs[0].copy(), move(envs, action, ids)
+        if envs.n == 1:
+            seen.append((*before, *action[0], *result[0][0], result[1][0], result[2][0]))
+        return result
+
+    monkeypatch.setattr(Envs, "step", step)
+    return seen
+
+
+@pytest.mark.parametrize("fields", [{}, {"buffer_size": 70}, {"num_seeds": 2}], ids=str)
+def test_a_kept_replay_is_every_transition_in_order(tmp_path, monkeypatch, fields):
+    seen = moves(monkeypatch)
+    paths = train("sac", tmp_path, env_id="ToyTerminates-v0", keep_replay=True, **fields)
+    for path in paths:
+        rows = np.fromfile(path / "checkpoint/replay.f32", np.float32).reshape(400, 8)
+        assert [row[0] for row in rows] == [t % 5 for t in range(400)]
+        assert [row[-1] for row in rows] == [t % 5 == 4 for t in range(400)]
+        if len(paths) == 1:
+            assert (rows == np.float32(seen)).all()
+
+
+def test_a_kept_replay_changes_nothing_else(tmp_path, quick_run):
+    """Neither the name nor what is learnt; without the option there is none"""
+    (path,) = train("sac", tmp_path, keep_replay=True)
+    assert path.relative_to(tmp_path) == quick_run("sac").relative_to(quick_run("sac").parents[2])
+    same_run(path, quick_run("sac"))
+    assert sorted(file.name for file in (path / "checkpoint").iterdir()) == ["0000000400.pt", "replay.f32"]
+    assert not (quick_run("sac") / "checkpoint/replay.f32").exists()
+
+
+@pytest.mark.parametrize("kept_at_first", [True, False])
+def test_a_kept_replay_of_a_run_that_was_resumed(tmp_path, monkeypatch, kept_at_first):
+    """Once after a signal, once after its process died between the replay and the checkpoint"""
+    fields = {"buffer_size": 50, "checkpoint_every": 40, "total_timesteps": 240, "eval_every": 240}
+    (straight,) = train("sac", tmp_path / "straight", keep_replay=True, **fields)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    def stop():
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        at_step(patch, "sac", 70, stop)
+        with pytest.raises(SystemExit):
+            train("sac", tmp_path / "stopped", keep_replay=kept_at_first, **fields)
+    with monkeypatch.context() as patch:
+        at_step(patch, "sac", 100, lambda: patch.setattr(os, "replace", die))
+        with pytest.raises(Killed):
+            train("sac", tmp_path / "stopped", resume=True, keep_replay=kept_at_first, **fields)
+    (path,) = tmp_path.glob("stopped/*/*/*")
+    assert (path / "checkpoint/replay.f32").stat().st_size > checkpoint(path)["replay"]
+    train("sac", tmp_path / "stopped", resume=True, keep_replay=True, **fields)
+    a, b = ((x / "checkpoint/replay.f32").read_bytes() for x in (straight, path))
+    assert a == b and len(a) == 240 * 9 * 4
+
+
+# Options in the environment's name
+
+TEXTS = st.text(st.characters(exclude_characters="'\\", exclude_categories=["C", "Z"]) | st.just(" "))
+FLOATS = st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: "+" not in repr(x))  # not 1e+16
+OPTIONS = st.dictionaries(
+    st.from_regex("[a-z_][a-z0-9_]*", fullmatch=True).filter(lambda x: x != "id"),
+    st.none() | st.booleans() | st.integers() | FLOATS | TEXTS,
+    max_size=4,
+)
+
+
+def made_by_gym(env_id) -> tuple:
+    """What gym.make is called with"""
+
+    def make(name, **options):
+        calls.append((name, options))
+        return Toy()
+
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gym, "make", make)
+        Envs(env_id, 2)
+    assert len(calls) == 2 and calls[0] == calls[1]
+    return calls[0]
+
+
+@given(st.sampled_from(["Hopper-v5", "my_module:My/Env-v0", "a.b:C"]), OPTIONS)
+def test_any_options_in_a_name_reach_the_environment(name, options):
+    written = "".join(f",{key}=" + (f"'{x}'" if isinstance(x, str) else repr(x)) for key, x in options.items())
+    made, given_options = made_by_gym(name + written)
+    assert made == name and given_options == options
+    assert [type(x) for x in given_options.values()] == [type(x) for x in options.values()]
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("True", True), ("False", False), ("None", None), ("-1.5", -1.5), ("1e-3", 0.001), ("3", 3), ("-2", -2)]
+    + [("'text'", "text"), ("'a,b=1'", "a,b=1"), ("''", ""), ("0.", 0.0), ("'-v5'", "-v5")],
+)
+def test_values_of_options(text, value):
+    name, options = made_by_gym(f"Hopper-v5,first={text},second={text}")
+    assert name == "Hopper-v5" and options == {"first": value, "second": value}
+    assert type(options["first"]) is type(value)
+
+
+def test_options_change_the_environment():
+    envs = Envs("Hopper-v5,reset_noise_scale=0.0,exclude_current_positions_from_observation=False", 2)
+    envs.start([1, 2])
+    assert envs.obs.shape == (2, 12) and (envs.obs[0] == envs.obs[1]).all()
+    plain = Envs("Hopper-v5", 2)
+    plain.start([1, 2])
+    assert plain.obs.shape == (2, 11) and (plain.obs[0] != plain.obs[1]).any()
+
+
+NOISELESS = "Hopper-v5,reset_noise_scale=0.0"
+
+
+def test_a_run_with_options_is_in_a_folder_of_its_own_and_evaluated_with_them(pmoe_here, tmp_path):
+    fields = {"total_timesteps": 60, "eval_every": 60}
+    for env in ("Hopper-v5", NOISELESS):
+        assert pmoe_here("run", "sac", *flags("sac", env=env, **fields)).returncode == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["Hopper-v5", NOISELESS]
+    for env in ("Hopper-v5", NOISELESS):
+        (path,) = tmp_path.glob(f"runs/{env}/*/*")
+        assert json.loads((path / "config.json").read_text())["args"]["env_id"] == env
+        (row,) = rows_of(path / "eval.csv")
+        result = pmoe_here("eval", path, "--episodes", 2)
+        assert f" {float(row['return_mean']):.1f} " in result.stdout and env in result.stdout
+        assert (float(row["return_std"]) == 0) == (env == NOISELESS)  # every episode starts, and goes, the same way
+    assert NOISELESS in pmoe_here("status", "runs").stdout
+
+
+@pytest.mark.parametrize(
+    "env, word",
+    [
+        ("TargetReaching-v0,fixed_layout", "fixed_layout"),
+        ("TargetReaching-v0,fixed_layout=true", "fixed_layout=true"),
+        ("TargetReaching-v0,fixed_layout=-1", "fixed_layout must be a whole number from 0 up, not -1"),
+        ("TargetReaching-v0,fixed_layout='a'", "fixed_layout must be a whole number"),
+        ("TargetReaching-v0,fixed_layout=1.e.", "fixed_layout=1.e."),
+        ("TargetReaching-v0,fixed_layout=2x", "2x"),
+        ("TargetReaching-v0,fixed_layouts=2", "unexpected keyword argument 'fixed_layouts'"),
+        ("TargetReaching-v0,fixed_layout=2,", "TargetReaching-v0"),
+        ("TargetReaching-v0, fixed_layout=2", "TargetReaching-v0"),
+        ("TargetReaching-v0,fixed_layout=__import__('os')", "TargetReaching-v0"),
+        ("TargetReaching-v9,fixed_layout=2", "v9"),
+        ("Hopper-v5,reset_noise_scales=0.0", "reset_noise_scales"),
+        (",fixed_layout=2", "fixed_layout=2"),
+    ],
+)
+def test_options_that_are_none_are_refused(pmoe_here, tmp_path, env, word):
+    refused(pmoe_here("run", "sac", *flags("sac", env=env)), word)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("env_id, backend", [("Pendulum-v1", "gymnasium"), ("Hopper-v4", "envpool")])
