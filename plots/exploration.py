@@ -109,7 +109,8 @@ def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> li
     looks = styles([run for group in methods.values() for run in group])
     base, *others = methods
     pairs = [(base, other) for other in others] or [(base,)]
-    figure, axes, places = panels(pyplot(), [[*pair] for pair in pairs] + [[*methods]], 2.6, 2.7)
+    figure, axes, _ = panels(pyplot(), [[*pair] for pair in pairs] + [[*methods]], 2.6, 2.9)
+    below = {"frameon": False, "fontsize": 6, "loc": "upper center"}
     for ax, pair in zip(axes, pairs):
         plane(ax, methods[base][0])
         for method in pair:
@@ -119,7 +120,7 @@ def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> li
                 ax.plot(*path.T, color=looks[method]["color"], linewidth=0.4, alpha=0.5, zorder=2)
             label = f"{method}, seed {run.seed}: area {number(figures(seen)['area'])}"
             ax.plot([], [], color=looks[method]["color"], label=label)
-        ax.legend(frameon=False, fontsize=6, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+        ax.legend(**below, bbox_to_anchor=(0.5, 0.02))
         ax.set_title(f"first {STEPS:,} steps", fontsize=8)
     ax = axes[-1]
     for i, (method, group) in enumerate(methods.items()):
@@ -135,7 +136,7 @@ def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> li
     ax.set_title(f"% of {WINDOW} episodes at the target; thin: seeds", fontsize=8)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
     ax.grid(alpha=0.25)
-    ax.legend(**places[-1])
+    ax.legend(**below, bbox_to_anchor=(0.5, -0.16))
     figure.suptitle(env, fontsize=8)
     return save(figure, file)
 
