@@ -307,7 +307,7 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
     "figure3.toml": (
         {"TargetReaching-v0,fixed_layout=2": {("sac", 1), ("gating-sac", 4), ("sac", 4)}},
         3,
-        {"total_timesteps": {40_000}, "random_steps": {1000}, "eval_every": {2000}, "learning_rate": {3e-4}}
+        {"total_timesteps": {25_000}, "random_steps": {1000}, "eval_every": {2000}, "learning_rate": {3e-4}}
         | {"keep_replay": {True}, "backprop": {"max", "all"}},
     ),
     "figure11.toml": (
