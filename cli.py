@@ -207,19 +207,12 @@ def evaluate(
     """Evaluate trained policies: the return of their mean action over EPISODES episodes."""
     if video and (video.suffix != ".mp4" or video.exists() or not video.absolute().parent.is_dir()):
         fail(f"--video {video}: give the name of a new .mp4 file in a folder that exists")
-    from .plots import evaluate, policies
+    from .plots.evaluate import report
     from .plots.runs import PlotError
 
-    chosen = {"sample": routing == Routing.sample, "primitive": primitive}
+    noises = list(dict.fromkeys(obs_noise))
     try:
-        if video:
-            (run, *others), _ = evaluate.find(run_dirs)
-            if others or len(obs_noise) > 1:
-                fail("--video films one run with one --obs-noise")
-            if reason := policies.choose_renderer(run.env):
-                fail(f"--video cannot render here ({reason}); try libegl1 or libosmesa6")
-        noises = list(dict.fromkeys(obs_noise))
-        files, notes = evaluate.report(run_dirs, out, episodes, noises, **chosen, film=video)
+        files, notes = report(run_dirs, out, episodes, noises, routing == Routing.sample, primitive, video)
     except PlotError as error:
         fail(str(error))
     for note in notes:
@@ -228,7 +221,7 @@ def evaluate(
         print(f"wrote {', '.join(map(str, files))}")
 
 
-POLICIES = "Trained policies, the first seed of each method"
+POLICIES = "Trained policies"
 
 
 class Center(str, Enum):
@@ -283,16 +276,17 @@ def plot(
         bool,
         typer.Option(
             "--exploration",
-            help="TargetReaching-v0: where training went, of all seeds run with --keep-replay.",
+            help="TargetReaching-v0: where training went, of runs with --keep-replay.",
             rich_help_panel=POLICIES,
         ),
     ] = False,
     episodes: Annotated[
-        int, typer.Option(min=1, max=1000, help="How many, but for --tsne.", rich_help_panel=POLICIES)
+        int,
+        typer.Option(min=1, max=1000, help="Of --routing, --primitives and --trajectories.", rich_help_panel=POLICIES),
     ] = 10,
     states: Annotated[
         int,
-        typer.Option(min=100, help="How many for --tsne; fewer are quicker.", metavar="N", rich_help_panel=POLICIES),
+        typer.Option(min=100, help="Of --tsne; fewer are quicker.", metavar="N", rich_help_panel=POLICIES),
     ] = 10_000,
     reference: Annotated[
         str | None,
@@ -345,7 +339,7 @@ def plot(
             "x": x.value,
         }
         try:
-            options["analyses"] = analyses(figures, episodes, states)
+            options["analyses"] = learning.analyses(figures, episodes, states)
             files += learning.report(folders, out, **options)
         except PlotError as error:
             fail(str(error))
@@ -354,18 +348,6 @@ def plot(
 
         files += report(out)
     print(f"wrote {', '.join(map(str, files))}")
-
-
-def analyses(figures: dict[str, bool], episodes: int, states: int) -> list:
-    """Functions (runs, out) -> (files, notes) that draw trained policies. PlotError: a library is missing."""
-    from functools import partial
-
-    takes = {"routing": {"episodes": episodes}, "primitives": {"episodes": episodes}, "tsne": {"count": states}}
-    takes |= {"trajectories": {"episodes": episodes}, "exploration": {}}
-    modules = {name: import_module(f"{__package__}.plots.{name}") for name in takes if figures[name]}
-    if "tsne" in modules:
-        modules["tsne"].check()
-    return [partial(module.report, **takes[name]) for name, module in modules.items()]
 
 
 @app.command()

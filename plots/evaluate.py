@@ -1,7 +1,7 @@
 """What trained policies return, also with noise on what they see: `pmoe eval`, and table 5 of arXiv 2104.09122."""
 
+import contextlib
 import csv
-import json
 from itertools import product
 from pathlib import Path
 
@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..algorithms import ALGORITHMS, load
+from ..algorithms import load
 from .paper import PRINTED, PRINTED_K
-from .policies import composes, follow, step_of
-from .runs import PlotError, Run, by_method, name_methods
-from .tables import number, show, tracked, write
+from .policies import choose_renderer, composes, follow, trained
+from .runs import PlotError, Run, by_method, folders, name_methods, read_config
+from .tables import plus_minus, show, tracked, write
 
 
 def evaluate(
@@ -25,14 +25,20 @@ def evaluate(
     film: Path | None = None,
 ) -> np.ndarray:
     """Undiscounted returns (E,) of the policy's mean action, with Gaussian noise of this sigma on the observation; the
-    primitive is the likeliest, or drawn from the router (`sample`), or always the same. The first episode is filmed."""
-    module, act = load(run.algo), policy(run, noise, sample, primitive)
-    if not film:
-        envs = module.Envs(run.env, episodes, run.args.get("env_backend", "gymnasium"))
-        return envs.evaluate(act, [run.seed], step_of(run))[0]
+    primitive is the likeliest, or drawn from the router (`sample`), or always the same. The first episode is filmed, in
+    Gymnasium."""
+    module, step = load(run.algo), trained(run)[0]
+    options = {"render_mode": "rgb_array"} if film else {"backend": run.args.get("env_backend", "gymnasium")}
+    envs = module.Envs(run.env, episodes, **options)
+    with recording(module, envs, film) if film else contextlib.nullcontext():
+        return envs.evaluate(policy(run, noise, sample, primitive), [run.seed], step)[0]
+
+
+@contextlib.contextmanager
+def recording(module, envs, film: Path):
+    """Writes what the first of `envs` does to an mp4, until its episode ends."""
     import imageio
 
-    envs = module.Envs(run.env, episodes, render_mode="rgb_array")
     first = envs.envs[0]
     follow(first)
     with imageio.get_writer(film, fps=first.metadata.get("render_fps", 30)) as writer:
@@ -46,14 +52,13 @@ def evaluate(
             return result
 
         envs.step = step
-        returns = envs.evaluate(act, [run.seed], step_of(run))[0]
+        yield
     first.close()
-    return returns
 
 
 def policy(run: Run, noise: float, sample: bool, primitive: int | None):
     """A function obs (1, E, O) -> action (1, E, A) for new episodes; DAC's actor keeps the option it is in."""
-    actor, generator = load(run.algo).load_actor(run.path), Generator().manual_seed(run.seed)
+    (_, actor), generator = trained(run), Generator().manual_seed(run.seed)
 
     def alone(log_w: Tensor) -> Tensor:
         return torch.full_like(log_w[..., :1], primitive, dtype=torch.long)
@@ -66,35 +71,24 @@ def policy(run: Run, noise: float, sample: bool, primitive: int | None):
 
 
 def find(paths: list[Path]) -> tuple[list[Run], list[str]]:
-    """The runs at and below the paths, and notes on what is none. PlotError: a path has no run that can be loaded."""
+    """The runs at and below the paths whose policies can be loaded, and notes. PlotError: a path has none."""
     runs, notes = [], []
     for path in paths:
-        here = (path / "config.json").exists()
-        folders = [path] if here else sorted(file.parent for file in path.rglob("config.json"))
-        found = [read(folder) for folder in folders]
-        runs += [run for run in found if isinstance(run, Run)]
-        wrong = [run for run in found if not isinstance(run, Run)]
-        if len(wrong) == len(found):
+        directories, said = folders([path])
+        found = []
+        for directory in tracked(directories, "loading policies"):
+            try:
+                algo, args = read_config(directory)
+                run = Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [])
+                run.steps[0], _ = trained(run)
+                found.append(run)
+            except PlotError as error:
+                said.append(str(error) if str(directory) in str(error) else f"{directory}: {error}")
+        if not found:
             kind = "is no run; a run is a directory like runs/Hopper-v4/sac-k4/seed1, with a config.json in it"
-            raise PlotError(wrong[0] if wrong else f"{path} {kind}")
-        notes += wrong
+            raise PlotError(said[0] if directories else f"{path} {kind}")
+        runs, notes = runs + found, notes + said
     return name_methods(list({run.path.resolve(): run for run in runs}.values()), notes), notes
-
-
-def read(folder: Path) -> "Run | str":
-    """The run in a directory, without its curve, or why there is none"""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        algo, args = config["algo"], config["args"]
-        args["env_id"], args["seed"], args["k"], args["total_timesteps"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{folder / 'config.json'} is not the config.json of a run ({type(error).__name__})"
-    if algo not in ALGORITHMS:
-        return f"{folder} is of the algorithm {algo!r}, not of pmoe's: {', '.join(ALGORITHMS)}"
-    steps = [int(file.stem) for file in folder.glob("checkpoint/*.pt")]
-    if not steps:
-        return f"{folder} has no checkpoint"
-    return Run(folder, algo, args, np.array([max(steps)]), np.array([np.nan]), 0.0, None, [])
 
 
 def report(
@@ -114,22 +108,37 @@ def report(
             raise PlotError(f"--primitive {primitive}: {run.path} has primitives 0 to {run.args['k'] - 1}")
         if sample and composes(run):
             raise PlotError(f"--routing sample: {run.algo} composes its primitives and draws none of them")
+    if film and len(runs) * len(noises) > 1:
+        raise PlotError("--video films one run with one --obs-noise")
+    if film and (reason := choose_renderer(runs[0].env)):
+        raise PlotError(f"--video cannot render here ({reason}); try libegl1 or libosmesa6")
     returns = {}
     for run, noise in tracked(product(runs, noises), "episodes"):
         returns[run.path, noise] = evaluate(run, episodes, noise, sample, primitive, film)
-    if len(returns) == 1:
-        ((run, x),) = zip(runs, returns.values())
+    if len(runs) == len(noises) == 1:
+        run, x = runs[0], returns[runs[0].path, noises[0]]
         figures = [f"{y:.1f}" for y in (x.mean(), x.std(), x.min(), x.max())]
         head = ["environment", "step", "episodes", "mean", "std", "min", "max"]
-        show(f"Return of {run.path}", head, [[run.env, str(step_of(run)), str(episodes), *figures]])
+        show(f"Return of {run.path}", head, [[run.env, str(trained(run)[0]), str(episodes), *figures]])
         return [], notes
     records, tables = [], []
     for env, methods in by_method(runs).items():
         for run, noise in product([run for group in methods.values() for run in group], noises):
             x = returns[run.path, noise]
-            about = {"environment": env, "method": run.method, "seed": run.seed, "step": step_of(run), "noise": noise}
+            about = {
+                "environment": env,
+                "method": run.method,
+                "seed": run.seed,
+                "step": trained(run)[0],
+                "noise": noise,
+            }
             figures = {"return_mean": x.mean(), "return_std": x.std(), "return_min": x.min(), "return_max": x.max()}
             records.append(about | {"episodes": episodes} | figures)
+        for method, group in methods.items():
+            steps = {run.seed: trained(run)[0] for run in group}
+            if any(step < run.budget for step, run in zip(steps.values(), group)):
+                reached = "; ".join(f"seed {seed} at {step:,}" for seed, step in steps.items())
+                notes.append(f"{env}, {method}: unfinished: {reached} of {group[0].budget:,} steps")
         tables.append(layout(env, methods, noises, returns, episodes))
     foot = "Mean ± standard deviation over all episodes of n seeds. Printed: Gym's -v2, the paper's settings."
     return write(out / "eval", records, tables, foot), notes
@@ -155,7 +164,3 @@ def layout(env: str, methods: dict[str, list[Run]], noises: list[float], returns
             rows.append(["  printed" + (f" (K={k})" if other else ""), "", *cells])
     title = f"Return on {env} in {episodes} episodes, with Gaussian noise on the observation"
     return title, ["", "n", *(f"sigma {noise:g}" for noise in noises)], rows
-
-
-def plus_minus(mean: float, std: float) -> str:
-    return f"{number(mean)} ± {number(std)}"

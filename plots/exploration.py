@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..algorithms import load
+from .. import pmoe_sac
 from ..envs.target_reaching import HALF, REACHED, START
 from .curves import panels, pyplot, resample, save, styles
 from .policies import stem
@@ -37,12 +37,14 @@ def experience(run: Run) -> dict[str, np.ndarray]:
     if not file.exists():
         how = "PPO's family keeps none" if run.family == "PPO" else "it was not run with --keep-replay"
         raise PlotError(f"{run.path} has no replay: {how}")
-    size = load(run.algo).load_actor(run.path).fc1.weight.shape[1]  # of an observation
+    size = pmoe_sac.Envs(run.env, 1).obs_size
+    sizes = size, 2, size, 1, 1
     rows = np.fromfile(file, np.float32)
-    rows = rows[: len(rows) // (2 * size + 4) * (2 * size + 4)].reshape(-1, 2 * size + 4)
+    rows = rows[: len(rows) // sum(sizes) * sum(sizes)].reshape(-1, sum(sizes))
     if not len(rows):
         raise PlotError(f"{file} has no steps yet")
-    obs, next_obs, reward, terminated = rows[:, :size], rows[:, size + 2 : -2], rows[:, -2], rows[:, -1]
+    obs, _, next_obs, reward, terminated = np.split(rows, np.cumsum(sizes)[:-1], 1)
+    reward, terminated = reward[:, 0], terminated[:, 0]
     last = np.append((terminated[:-1] > 0) | (obs[1:] != next_obs[:-1]).any(-1), terminated[-1:] > 0)  # of an episode
     episode = np.cumsum(np.append(0, last[:-1]))
     first = np.append(0, np.flatnonzero(last[:-1]) + 1)[episode]
@@ -99,8 +101,8 @@ def report(runs: list[Run], out: Path) -> tuple[list[Path], list[str]]:
 
 
 def with_mean(values: list[float], most: float) -> str:
-    """Their mean with its interval, as far as that is possible: from 0 to `most`"""
-    values = np.array(values, float)
+    """The mean of those that are known, with its interval as far as that is possible: from 0 to `most`"""
+    values = np.array([x for x in values if not np.isnan(x)] or [np.nan])
     return with_interval(values.mean(), *bootstrap([values], lambda x: mean(x[0])).clip(0, most))
 
 

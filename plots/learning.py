@@ -1,6 +1,8 @@
 """What `pmoe plot PATH...` does: reads the runs, says what it read, draws and tabulates, and says what it left out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from rich.text import Text
@@ -10,6 +12,7 @@ from .runs import PlotError, find, overview
 from .tables import console
 
 OWN = ("auc*", "table[2-4].*", "profile.*", "curves.*")  # what it writes
+OWN += ("routing*", "primitives*", "tsne*", "trajectories*", "exploration*")
 
 
 def report(
@@ -49,7 +52,7 @@ def report(
             files, notes = files + written, notes + said
         except PlotError as error:
             failed.append(str(error))
-    if failed and not files:
+    if failed and not files and not areas and not profiles:
         raise PlotError("; ".join(failed))
     written, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
     files, notes = files + written, notes + failed + more + unseen
@@ -67,3 +70,14 @@ def report(
     for note in dict.fromkeys(notes):
         console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)
     return files
+
+
+def analyses(wanted: dict[str, bool], episodes: int, states: int) -> list[Callable]:
+    """Functions (runs, out) -> (files, notes) that draw the figures of policies that are wanted. PlotError: a library
+    is missing."""
+    takes = {"routing": {"episodes": episodes}, "primitives": {"episodes": episodes}, "tsne": {"count": states}}
+    takes |= {"trajectories": {"episodes": episodes}, "exploration": {}}
+    modules = {name: import_module(f"{__package__}.{name}") for name in takes if wanted[name]}
+    if "tsne" in modules:
+        modules["tsne"].check()
+    return [partial(module.report, **takes[name]) for name, module in modules.items()]

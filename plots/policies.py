@@ -1,5 +1,8 @@
 """What the figures of trained policies share: which runs they show, and what a policy does in its episodes."""
 
+import contextlib
+import copy
+import io
 import os
 import re
 import subprocess
@@ -20,28 +23,64 @@ COLOURS += ("#7F3C8D", "#A5682A", "#8C8C8C", "#1B7C7C", "#B3DE69", "#FB9A99", "#
 
 
 def pick(runs: list[Run], several: bool = True) -> tuple[list[Run], list[str]]:
-    """The first seed of every method, with `several` only of those with several primitives, and notes on what is shown
-    and what is not. PlotError: there is none."""
+    """The first seed of every method whose policy can be loaded, with `several` only of those with several primitives,
+    and notes on what is shown and what is not. PlotError: there is none."""
     picked, notes = [], []
     for env, methods in by_method(runs).items():
-        for method, (run, *_) in methods.items():
-            if several and run.args["k"] == 1:
+        for method, group in methods.items():
+            if several and group[0].args["k"] == 1:
                 notes.append(f"{env}, {method}: its policy is not shown, as it has one primitive")
-            elif run.algo not in ALGORITHMS:
-                notes.append(f"{env}, {method}: its policy is not shown, as only its own file can load it")
-            elif not any(run.path.glob("checkpoint/*.pt")):
-                notes.append(f"{env}, {method}: its policy is not shown, as {run.path} has no checkpoint")
-            else:
+                continue
+            for run in group:
+                try:
+                    step, _ = trained(run)
+                except PlotError as error:
+                    notes.append(f"{env}, {method}: a policy is not shown, as {error}")
+                    continue
                 picked.append(run)
-                notes.append(f"{env}, {method}: the policy shown is {run.path} at step {step_of(run):,}")
+                notes.append(f"{env}, {method}: the policy shown is {run.path} at step {step:,}")
+                break
     if not picked:
         raise PlotError(f"no trained policy{' of several primitives' * several} to show: {'; '.join(notes)}")
     return picked, notes
 
 
-def step_of(run: Run) -> int:
-    """Where its last checkpoint was written"""
-    return int(max(run.path.glob("checkpoint/*.pt")).stem)
+def trained(run: Run) -> tuple:
+    """Step and actor of a run's last checkpoint; of one that is still trained, the same at every call. A new copy of
+    the actor, as DAC's keeps its option. PlotError: it cannot be loaded."""
+    if run.algo not in ALGORITHMS:
+        raise PlotError(f"{run.path} is of the algorithm {run.algo!r}, not of pmoe's: {', '.join(ALGORITHMS)}")
+    while run.policy is None:
+        file = max(run.path.glob("checkpoint/*.pt"), default=None)
+        if file is None:
+            raise PlotError(f"{run.path} has no checkpoint")
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):
+                actor = load(run.algo).load_actor(run.path)
+        except (SystemExit, KeyError, IndexError, RuntimeError):
+            if file.exists():  # or training went on to the next
+                raise PlotError(f"{file} is damaged or no checkpoint of {run.algo}") from None
+            continue
+        if file == max(run.path.glob("checkpoint/*.pt"), default=None) and file.stem.isdigit():
+            run.policy = int(file.stem), actor
+        elif not file.stem.isdigit():
+            raise PlotError(f"{file} is no checkpoint")
+    step, actor = run.policy
+    return step, copy.deepcopy(actor)
+
+
+def colours(k: int) -> list[str]:
+    """Of k primitives"""
+    return [COLOURS[i % len(COLOURS)] for i in range(k)]
+
+
+def usage_bars(ax, mean: np.ndarray, share: np.ndarray) -> None:
+    """Mean probability (K,) and, hatched, share of the steps (K,) of each primitive"""
+    k = len(mean)
+    bars = {"color": colours(k), "edgecolor": "black", "linewidth": 0.5}
+    ax.bar(np.arange(k) - 0.2, mean, 0.38, **bars)
+    ax.bar(np.arange(k) + 0.2, share, 0.38, **bars, hatch="////", alpha=0.6)
+    ax.set(xticks=ticks(k), ylim=(0, 1), xlabel="primitive")
 
 
 def stem(out: Path, figure: str, *words: str) -> Path:
@@ -60,8 +99,8 @@ def composes(run: Run) -> bool:
 
 
 def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=()) -> dict[str, np.ndarray]:
-    """What the deterministic policy does in the episodes of `pmoe eval`, or what a primitive alone does; N steps of E
-    episodes, the first episode first:
+    """What the deterministic policy does in the episodes of `pmoe eval`, always in Gymnasium, or what a primitive alone
+    does; N steps of E episodes, the first episode first:
 
     episode, time (N,)   which episode, and which of its steps
     obs (N, O)           what the policy saw
@@ -78,8 +117,7 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
     returns (E,)         undiscounted
     frames               pictures of the first episode before its steps `frames_at`, (H, W, 3) each
     """
-    module = load(run.algo)
-    actor = module.load_actor(run.path)
+    module, (at, actor) = load(run.algo), trained(run)
     envs = module.Envs(run.env, episodes, **({"render_mode": "rgb_array"} if len(frames_at) else {}))
     steps, frames, composing = [], [], composes(run)
     if len(frames_at):
@@ -110,7 +148,7 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
         return result
 
     envs.step = step
-    returns = envs.evaluate(act, [run.seed], step_of(run))[0]
+    returns = envs.evaluate(act, [run.seed], at)[0]
     for env in envs.envs:
         env.close()
     order = np.concatenate([x["episode"] for x in steps]).argsort(kind="stable")
@@ -130,7 +168,7 @@ def sampler(run: Run, envs, primitive: int | None = None):
     args = module.Args(**{name: x for name, x in run.args.items() if name in known} | {"num_seeds": 1})
     bounds = (envs.low, envs.high) if run.family == "SAC" else (len(envs.low),)
     agent, generator = module.Agent(args, envs.obs_size, *bounds, [Generator()]), Generator().manual_seed(run.seed)
-    agent.actor = module.load_actor(run.path)
+    _, agent.actor = trained(run)
     if hasattr(agent.actor, "statistics"):
         agent.actor.statistics.update = lambda obs: None  # those of training
     if hasattr(agent, "option"):  # DAC's, one for each environment

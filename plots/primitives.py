@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from .curves import pyplot, save
-from .policies import COLOURS, composes, pick, rollout, ticks
+from .policies import colours, composes, pick, rollout, ticks, usage_bars
 from .routing import usage
 from .runs import Run
-from .tables import number, tracked, write, write_csv
+from .tables import plus_minus, tracked, write, write_csv
 
-FOOT = "Before the tanh, over visited states: distance D, overlap exp(-D), 1 where two are the same. H in nats. "
-FOOT += "Action gap: 1 for opposite bounds. Of gating and MCP, weights stand for probabilities."
+FOOT = "Over visited states, before the tanh if there is one: distance D, overlap exp(-D), 1 where two are the same. "
+FOOT += "H in nats. Action gap: 1 for opposite bounds. Of gating and MCP, weights stand for probabilities."
 
 
 def bhattacharyya(mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
@@ -56,8 +56,9 @@ def pairs(k: int) -> list[tuple[int, int]]:
 
 
 def entropy(p: np.ndarray) -> np.ndarray:
-    """In nats, over the last axis"""
-    return -(p * np.log(np.maximum(p, 1e-300))).sum(-1)
+    """In nats, over the last axis; in double precision, as a router may give a primitive nothing at all"""
+    p = np.asarray(p, float)
+    return -(p * np.log(np.where(p > 0, p, 1))).sum(-1)
 
 
 def measure(run: Run, episodes: int) -> dict:
@@ -86,7 +87,15 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
         between = np.tril_indices(k, -1)
         cells = [m["effective"], m["entropy"], m["conditional"]]
         cells += [m["bhattacharyya"][between].min(), m["overlap"][between].mean(), m["action_gap"][between].mean()]
-        whole.append([run.env, run.method, str(run.seed), spread(m["returns"][0]), *(f"{x:.2f}" for x in cells)])
+        whole.append(
+            [
+                run.env,
+                run.method,
+                str(run.seed),
+                plus_minus(m["returns"][0].mean(), m["returns"][0].std()),
+                *(f"{x:.2f}" for x in cells),
+            ]
+        )
         row = about | {"episodes": episodes, "states": m["states"]}
         names = ("effective", "entropy", "conditional")
         blank = dict.fromkeys(names, "")
@@ -97,7 +106,7 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
             records.append(row | {"primitive": "all" if i < 0 else i} | figures | own)
             if i >= 0:
                 cells = [f"{100 * x[i]:.1f}" for x in (m["usage"], m["share"])]
-                each.append([run.env, run.method, str(i), *cells, spread(returns)])
+                each.append([run.env, run.method, str(i), *cells, plus_minus(returns.mean(), returns.std())])
         for i, j in pairs(k):
             kinds = ("bhattacharyya", "overlap", "symmetric_kl", "action_gap")
             distances.append(about | {"i": j, "j": i} | {kind: m[kind][i, j] for kind in kinds})
@@ -111,10 +120,6 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
     return [*files, out / "primitives_pairs.csv", *draw(measured, out)], notes
 
 
-def spread(returns: np.ndarray) -> str:
-    return f"{number(returns.mean())} ± {number(returns.std())}"
-
-
 def draw(measured: list[tuple[Run, dict]], out: Path) -> list[Path]:
     """A row a method: distances, gaps of the mean actions, usage, and returns"""
     plt = pyplot()
@@ -122,44 +127,32 @@ def draw(measured: list[tuple[Run, dict]], out: Path) -> list[Path]:
     figure, axes = plt.subplots(len(measured), 4, squeeze=False, **shape)
     for (run, m), (far, gap, used, alone) in zip(measured, axes):
         k = run.args["k"]
-        for ax, name, text in (
-            (far, "bhattacharyya", "Bhattacharyya distance"),
-            (gap, "action_gap", "gap of mean actions"),
-        ):
-            ax.imshow(m[name], cmap="Greys", vmin=0, vmax=5 if ax is far else 1)
-            for i, j in np.ndindex(k, k) if k <= 8 else ():
-                dark = m[name][i, j] > (2.5 if ax is far else 0.5)
-                ax.text(
-                    j,
-                    i,
-                    f"{m[name][i, j]:.2g}",
-                    ha="center",
-                    va="center",
-                    fontsize=6,
-                    color="white" if dark else "black",
-                )
-            ax.set(xticks=ticks(k), yticks=ticks(k))
-            ax.set_title(text, fontsize=8)
+        matrix(far, m["bhattacharyya"], "Bhattacharyya distance", 5)
+        matrix(gap, m["action_gap"], "gap of mean actions", 1)
         far.set_ylabel(f"{run.env}\n{run.method}, seed {run.seed}")
-        colours = [COLOURS[i % 16] for i in range(k)]
-        used.bar(np.arange(k) - 0.2, m["usage"], 0.38, color=colours)
-        used.bar(
-            np.arange(k) + 0.2,
-            m["share"],
-            0.38,
-            color=colours,
-            hatch="////",
-            alpha=0.6,
-            edgecolor="black",
-            linewidth=0.5,
-        )
-        used.set(ylim=(0, 1), xticks=ticks(k), xlabel="primitive")
+        usage_bars(used, m["usage"], m["share"])
         what = f"mean {'weight' if composes(run) else 'probability'}, share of steps (hatched)"
         used.set_title(f"{what}\neffective number {m['effective']:.2f}", fontsize=7)
         middle, std = m["returns"].mean(1), m["returns"].std(1)
-        alone.bar(range(k), middle[1:], yerr=std[1:], color=colours, error_kw={"linewidth": 0.8})
+        alone.bar(range(k), middle[1:], yerr=std[1:], color=colours(k), error_kw={"linewidth": 0.8})
         alone.axhline(middle[0], color="black", linestyle="--", linewidth=1)
         alone.axhspan(middle[0] - std[0], middle[0] + std[0], color="black", alpha=0.1, linewidth=0)
         alone.set(xticks=ticks(k), xlabel="primitive")
         alone.set_title("return alone; dashed: the whole policy", fontsize=8)
     return save(figure, out / "primitives")
+
+
+def matrix(ax, values: np.ndarray, title: str, black: float) -> None:
+    """Values (K, K) as shades of grey up to black and, of few, as numbers"""
+    k = len(values)
+    ax.imshow(values, cmap="Greys", vmin=0, vmax=black)
+    for i, j in np.ndindex(k, k) if k <= 8 else ():
+        style = {
+            "ha": "center",
+            "va": "center",
+            "fontsize": 6,
+            "color": "white" if values[i, j] > black / 2 else "black",
+        }
+        ax.text(j, i, f"{values[i, j]:.2g}", **style)
+    ax.set(xticks=ticks(k), yticks=ticks(k))
+    ax.set_title(title, fontsize=8)

@@ -46,6 +46,7 @@ class Run:
     wall_time: float | None  # seconds, of a finished run
     notes: list[str]
     method: str = ""  # as `name_methods` calls it
+    policy: tuple | None = None  # step and actor, as `policies.trained` has loaded them
 
     @property
     def env(self) -> str:
@@ -89,6 +90,14 @@ class Run:
 
 def find(paths: list[Path], metric: str = "eval") -> tuple[list[Run], list[str]]:
     """The runs below the paths that have a curve, and notes on what has none."""
+    directories, notes = folders(paths)
+    read_ones = [(directory, read(directory, metric)) for directory in tracked(directories, "reading runs")]
+    notes += [f"{directory}: {run}; left out" for directory, run in read_ones if not isinstance(run, Run)]
+    return name_methods([run for _, run in read_ones if isinstance(run, Run)], notes), notes
+
+
+def folders(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """The run directories at and below the paths, and notes on paths without any"""
     found, notes = {}, []
     for path in paths:
         if not path.is_dir():
@@ -102,13 +111,11 @@ def find(paths: list[Path], metric: str = "eval") -> tuple[list[Run], list[str]]
             seen.add(os.path.realpath(folder))
         if not there:
             notes.append(f"{path}: no run there")
-    read_ones = [(directory, read(directory, metric)) for directory in tracked(found.values(), "reading runs")]
-    notes += [f"{directory}: {run}; left out" for directory, run in read_ones if not isinstance(run, Run)]
-    return name_methods([run for _, run in read_ones if isinstance(run, Run)], notes), notes
+    return list(found.values()), notes
 
 
-def read(directory: Path, metric: str) -> "Run | str":
-    """The run in a directory, or why there is none."""
+def read_config(directory: Path) -> tuple[str, dict]:
+    """Algorithm and options of a run. PlotError: it is none."""
     try:
         config = json.loads((directory / "config.json").read_text())
         algo, args = config["algo"], config["args"]
@@ -116,9 +123,18 @@ def read(directory: Path, metric: str) -> "Run | str":
         if type(algo) is not str or any(type(args[name]) is not kind for name, kind in fields.items()):
             raise ValueError
     except FileNotFoundError:
-        return "no run, it has no config.json"
+        raise PlotError("no run, it has no config.json") from None
     except (OSError, ValueError, KeyError, TypeError):
-        return "no run, its config.json is damaged or of something else"
+        raise PlotError("no run, its config.json is damaged or of something else") from None
+    return algo, args
+
+
+def read(directory: Path, metric: str) -> "Run | str":
+    """The run in a directory, or why there is none."""
+    try:
+        algo, args = read_config(directory)
+    except PlotError as error:
+        return str(error)
     file, column = FILES[metric]
     try:
         steps, returns, notes = read_csv(directory / file, column)

@@ -42,6 +42,10 @@ def with_interval(x: float, low: float, high: float, digits: int = 1) -> str:
     return number(x, digits) + ends
 
 
+def plus_minus(mean: float, std: float) -> str:
+    return f"{number(mean)} ± {number(std)}"
+
+
 def show(title: str, head: list[str], rows: list[list[str]]) -> None:
     table = Table(*head, box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import pmoe_sac
 from ..algorithms import load
 from ..envs.target_reaching import START
 from .curves import pyplot, save, styles
-from .policies import pick, sampler, stem, step_of
+from .policies import pick, sampler, stem, trained
 from .runs import PlotError, Run
 from .tables import number, tracked, write
 
 ENDS = {"reached": ("o", "#009e73"), "collided": ("X", "#d55e00"), "out of time": ("s", "#404040")}
 MOST = 8  # primitives that the figure shows
-FOOT = "Actions are drawn as in training. A primitive acts alone where the router gives it all the weight."
+FOOT = "Actions are drawn as in training. A primitive acts alone where the router gives it all the weight. "
+FOOT += "Without a fixed_layout: layout 0."
 
 
 def reaching(runs: list[Run]) -> tuple[list[Run], list[str]]:
@@ -35,7 +37,7 @@ def walk(run: Run, episodes: int, primitive: int | None = None) -> tuple[list[np
     worlds = [env.unwrapped for env in envs.envs]
     for world in worlds:
         world.fixed_layout = world.fixed_layout or 0
-    returns = envs.evaluate(sampler(run, envs, primitive), [run.seed], step_of(run))[0]
+    returns = envs.evaluate(sampler(run, envs, primitive), [run.seed], trained(run)[0])[0]
     ends = ["reached" if world.success else "collided" if world.collision else "out of time" for world in worlds]
     return [np.array(world.path) for world in worlds], ends, returns
 
@@ -58,6 +60,8 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
             cells = [*map(str, counts.values()), number(returns.mean()), number(steps)]
             rows.append([run.method if primitive is None else f"  primitive {primitive}", run.env, *cells])
         walked.append((run, each))
+        if k > MOST:
+            notes.append(f"{run.env}, {run.method}: primitives {MOST} to {k - 1} are in the table, not in the figure")
     head = ["method", "environment", *ENDS, "return", "steps"]
     files = write(out / "trajectories", records, [(f"Ends of {episodes} trajectories", head, rows)], FOOT)
     for env in dict.fromkeys(run.env for run in picked):
@@ -90,7 +94,7 @@ def draw(walked: list[tuple[Run, dict]], file: Path) -> list[Path]:
 
 def plane(ax, run: Run, layout: int | None = None) -> None:
     """The world of a run, with its layout if that is fixed, or else this one or none"""
-    world = load(run.algo).Envs(run.env, 1).envs[0].unwrapped
+    world = pmoe_sac.Envs(run.env, 1).envs[0].unwrapped
     if world.fixed_layout is None:
         world.fixed_layout = layout
     world.reset(seed=0)

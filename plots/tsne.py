@@ -19,7 +19,7 @@ import torch
 from rich.progress import Progress
 
 from .curves import pyplot, save
-from .policies import COLOURS, pick, rollout, stem
+from .policies import colours, pick, rollout, stem
 from .runs import PlotError, Run
 from .tables import console, write
 
@@ -33,7 +33,7 @@ def check() -> None:
     try:
         import openTSNE  # noqa: F401
     except ImportError:
-        raise PlotError('--tsne needs openTSNE: pip install "pmoe[tsne]", or pip install openTSNE') from None
+        raise PlotError("--tsne needs openTSNE: pip install openTSNE") from None
 
 
 def embed(points: np.ndarray, seed: int, iterations: int, show=lambda done: None) -> np.ndarray:
@@ -43,6 +43,8 @@ def embed(points: np.ndarray, seed: int, iterations: int, show=lambda done: None
     perplexity = min(300.0, (len(points) - 1) / 3)
     options = {"learning_rate": 150, "early_exaggeration_iter": min(EARLY, iterations), "neighbors": "exact"}
     options |= {"n_iter": max(iterations - EARLY, 0), "random_state": seed, "negative_gradient_method": "fft"}
+    if points.shape[1] == 1 or np.linalg.matrix_rank(points - points.mean(0)) < 2:  # no PCA to begin with
+        options["initialization"] = 1e-4 * np.random.default_rng(seed).standard_normal((len(points), 2))
     done = []
 
     def callback(*_) -> None:
@@ -145,9 +147,9 @@ def draw(analysed: list[tuple[Run, dict]], file: Path) -> list[Path]:
     beside = figure.add_subplot(grid[:, 2])
     for row, (run, a) in enumerate(analysed):
         left, right = (figure.add_subplot(grid[row, i]) for i in (0, 1))
-        colours = plt.get_cmap("tab20")(np.arange(CLUSTERS) * 2 + 1)
+        shades = plt.get_cmap("tab20")(np.arange(CLUSTERS) * 2 + 1)
         order = np.random.default_rng(0).permutation(len(a["where"]))  # none hides the others
-        left.scatter(*a["where"][order].T, s=1, color=colours[a["cluster"][order]], linewidths=0, rasterized=True)
+        left.scatter(*a["where"][order].T, s=1, color=shades[a["cluster"][order]], linewidths=0, rasterized=True)
         shown = a["where"][a["cluster"] == 0]
         left.scatter(*shown.T, s=1.5, color="black", linewidths=0, rasterized=True)
         left.set_ylabel(f"{run.method}, seed {run.seed}")
@@ -155,9 +157,9 @@ def draw(analysed: list[tuple[Run, dict]], file: Path) -> list[Path]:
         n, k = a["points"].shape[:2]
         order = np.random.default_rng(0).permutation(n * k)
         points, primitive = a["points"].reshape(-1, 2)[order], np.tile(np.arange(k), n)[order]
-        right.scatter(*points.T, s=2, c=np.array(COLOURS)[primitive % 16], linewidths=0, rasterized=True)
+        right.scatter(*points.T, s=2, c=np.array(colours(k))[primitive], linewidths=0, rasterized=True)
         for i in range(k):
-            right.scatter([], [], s=12, color=COLOURS[i % 16], label=str(i))
+            right.scatter([], [], s=12, color=colours(k)[i], label=str(i))
         right.set_title(f"their actions, by primitive; silhouette {a['silhouettes'][0, 0]:.2f}", fontsize=8)
         right.legend(frameon=False, fontsize=6, ncols=min(k, 8), loc="upper center", bbox_to_anchor=(0.5, 0.02))
         for ax in (left, right):

@@ -185,11 +185,59 @@ def test_the_files_hold_the_layout(pmoe_here, trained, tmp_path, monkeypatch):
 def test_a_damaged_config(pmoe_here, copy, tmp_path, damage):
     run = seeds(copy, "sac")[0]
     (run / "config.json").write_bytes(damage.encode("latin1"))
-    refused(pmoe_here("eval", run, "--episodes", 1), "config.json of a run")
-    refused(pmoe_here("eval", seeds(copy, "gating-sac")[0], run, "--episodes", 1), "config.json of a run")
+    refused(pmoe_here("eval", run, "--episodes", 1), "its config.json is damaged")
+    refused(pmoe_here("eval", seeds(copy, "gating-sac")[0], run, "--episodes", 1), "its config.json is damaged")
     out = done(pmoe_here("eval", copy, "--episodes", 1))
-    assert f"note {run / 'config.json'} is not the config.json of a run" in out
+    assert f"note {run}: no run, its config.json is damaged" in out
     assert len(rows_of(tmp_path / "figures/eval.csv")) == 3
+
+
+def test_a_damaged_checkpoint_is_left_out(pmoe_here, copy, tmp_path):
+    run = seeds(copy, "sac")[0]
+    (file,) = run.glob("checkpoint/*.pt")
+    file.write_bytes(file.read_bytes()[:100])
+    refused(pmoe_here("eval", run, "--episodes", 1), f"{file} is damaged")
+    assert f"note {file} is damaged" in done(pmoe_here("eval", copy, "--episodes", 1))
+    assert len(rows_of(tmp_path / "figures/eval.csv")) == 3
+    file.rename(file.with_name("best.pt"))
+    refused(pmoe_here("eval", run, "--episodes", 1), "best.pt is")
+
+
+def test_folders_are_found_through_links(pmoe_here, trained, tmp_path):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/runs").symlink_to(trained)
+    done(pmoe_here("eval", "linked", "--episodes", 1))
+    assert len(rows_of(tmp_path / "figures/eval.csv")) == 4
+
+
+def test_unfinished_runs_are_named(pmoe_here, copy):
+    run = seeds(copy, "sac")[0]
+    config = json.loads((run / "config.json").read_text())
+    budget = config["args"]["total_timesteps"]
+    for path in seeds(copy, "sac"):
+        config = json.loads((path / "config.json").read_text())
+        config["args"]["total_timesteps"] = 10 * budget
+        (path / "config.json").write_text(json.dumps(config))
+    out = done(pmoe_here("eval", copy, "--episodes", 1))
+    assert f"unfinished: seed 1 at {budget}" in out and f"of {10 * budget:,} steps" in out
+
+
+def test_a_run_that_goes_on_is_evaluated_at_one_checkpoint(copy, tmp_path, monkeypatch):
+    run = seeds(copy, "sac")[0]
+    before, shown = evaluate.evaluate, []
+
+    def and_train_on(*args):
+        (file,) = run.glob("checkpoint/*.pt")
+        result = before(*args)
+        file.rename(file.with_name(f"{int(file.stem) + 1:010}.pt"))
+        shown.append(file.stem)
+        return result
+
+    (file,) = run.glob("checkpoint/*.pt")
+    monkeypatch.setattr(evaluate, "evaluate", and_train_on)
+    evaluate.report([run], tmp_path, 1, [0.0, 0.1])
+    assert len(set(shown)) == 2
+    assert {row["step"] for row in rows_of(tmp_path / "eval.csv")} == {str(int(file.stem))}
 
 
 def test_a_fork_is_named(pmoe_here, copy):

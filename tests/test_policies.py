@@ -115,13 +115,18 @@ def test_the_first_seed_of_each_method_is_shown(tmp_path):
     assert any("Pendulum-v1, SAC: " in note and "one primitive" in note for note in notes)
     for file in picked[0].path.glob("checkpoint/*.pt"):
         file.unlink()
-    with pytest.raises(runs.PlotError, match="has no checkpoint"):
+    picked, notes = policies.pick(runs.find([tmp_path])[0])
+    assert [run.seed for run in picked] == [3] and any("seed2 has no checkpoint" in note for note in notes)
+    for file in picked[0].path.glob("checkpoint/*.pt"):
+        file.write_bytes(b"")
+    with pytest.raises(runs.PlotError, match="is damaged"):
         policies.pick(runs.find([tmp_path])[0])
 
 
 def test_a_fork_is_named(tmp_path):
     fork = SimpleNamespace(env="E", method="my_idea", seed=1, name="my_idea", algo="my_idea", args={"k": 4}, budget=1)
-    with pytest.raises(runs.PlotError, match="only its own file"):
+    fork.path = tmp_path
+    with pytest.raises(runs.PlotError, match="'my_idea', not of pmoe's"):
         policies.pick([fork])
 
 
@@ -241,14 +246,17 @@ def test_routing_is_drawn_as_it_was(reaching, drawn, monkeypatch):
 def test_frames_are_of_the_episode_that_is_drawn(reaching, drawn):
     run = next(run for run in runs.find([reaching])[0] if run.method == "PMOE-SAC K=3")
     first = policies.rollout(run, EPISODES)
-    again = policies.rollout(run, 1, frames_at=[0, 5])
+    again = policies.rollout(run, EPISODES, frames_at=[0, 5])
     length = (first["episode"] == 0).sum()
-    assert (again["obs"] == first["obs"][:length]).all() and again["returns"] == first["returns"][0]
+    assert (again["obs"] == first["obs"]).all() and (again["returns"] == first["returns"]).all()
     assert len(again["frames"]) == 2 and (again["frames"][0] != again["frames"][1]).any()
     files, notes = routing.report([run], reaching, episodes=EPISODES)
-    assert len(notes) == 1 and "the policy shown is" in notes[0] and len(files) == 2
+    assert len(notes) == 1 and "the policy shown is" in notes[0] and len(files) == 3
+    rows = [row for row in rows_of(files[-1]) if row["step"] == "5"]
+    assert [float(row["probability"]) for row in rows] == pytest.approx(np.exp(first["log_w"][5]))
+    assert [int(row["acts"]) for row in rows] == [int(i == first["chosen"][5]) for i in range(3)]
     images = [ax.images[0].get_array() for ax in drawn[0].axes if ax.images and not ax.axison]
-    expected = policies.rollout(run, 1, frames_at=routing.moments(length))["frames"]
+    expected = policies.rollout(run, EPISODES, frames_at=routing.moments(length))["frames"]
     assert len(images) == 5 and all((a == b).all() for a, b in zip(images, expected, strict=True))
 
 
@@ -314,6 +322,7 @@ def test_entropies(monkeypatch):
     assert m["usage"] == pytest.approx([0.5, 0, 0.5, 0]) and m["share"] == pytest.approx([0.5, 0, 0.5, 0])
     assert m["returns"][:, 0].tolist() == [9, 9, 1, 2, 3]
     assert primitives.entropy(np.full(5, 0.2)) == pytest.approx(np.log(5))
+    assert primitives.entropy(np.float32([[1, 0], [0, 1]])).tolist() == [0, 0]
 
 
 def test_primitives_of_trained_runs(reaching, tmp_path):
@@ -351,6 +360,14 @@ def test_primitives_of_trained_runs(reaching, tmp_path):
 def blobs():
     rng = np.random.default_rng(0)
     return np.concatenate([rng.normal(size=(40, 5)) + 12 * np.eye(5)[i] for i in range(3)])
+
+
+@pytest.mark.parametrize(
+    "points", [np.random.default_rng(0).normal(size=(150, 1)), np.ones((150, 2)), np.eye(3)[[0] * 150]]
+)
+def test_embeddings_of_lines_and_points(points):
+    where = tsne.embed(points, 0, 260)
+    assert where.shape == (150, 2) and np.isfinite(where).all() and where.std() > 0
 
 
 def test_embeddings_are_reproducible_and_keep_apart_what_is_apart(blobs):
@@ -434,13 +451,13 @@ def test_tsne_of_trained_runs(reaching, tmp_path, monkeypatch):
 
 def test_without_the_library_one_line_says_so(pmoe_here, reaching, monkeypatch):
     monkeypatch.setitem(sys.modules, "openTSNE", None)
-    refused(pmoe_here("plot", reaching, "--tsne"), "pip install", "pmoe[tsne]")
+    refused(pmoe_here("plot", reaching, "--tsne"), "pip install openTSNE")
 
 
 def test_from_runs_to_figures(pmoe_here, reaching, tmp_path):
     result = pmoe_here("plot", reaching, "--routing", "--primitives", "--episodes", "2")
     assert result.returncode == 0, result.stderr
     names = {f"routing-TargetReaching-v0-{m}-K3.{x}" for m in ("PMOE-SAC", "Gating") for x in ("png", "pdf")}
-    names |= {"primitives_pairs.csv"} | {f"primitives.{x}" for x in ("csv", "md", "tex", "png", "pdf")}
+    names |= {"routing.csv", "primitives_pairs.csv"} | {f"primitives.{x}" for x in ("csv", "md", "tex", "png", "pdf")}
     assert {file.name for file in (tmp_path / "figures").iterdir()} == names | {"curves.png", "curves.pdf"}
     assert "the policy shown is" in result.stdout and "SAC: its policy is not shown" in result.stdout
