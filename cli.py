@@ -217,8 +217,8 @@ def evaluate(
         fail(str(error))
     for note in notes:
         print(f"note {note}")
-    if files:
-        print(f"wrote {', '.join(map(str, files))}")
+    if files or video:
+        print(f"wrote {', '.join(map(str, [*files, video] if video else files))}")
 
 
 POLICIES = "Trained policies"

@@ -71,24 +71,19 @@ def policy(run: Run, noise: float, sample: bool, primitive: int | None):
 
 
 def find(paths: list[Path]) -> tuple[list[Run], list[str]]:
-    """The runs at and below the paths whose policies can be loaded, and notes. PlotError: a path has none."""
-    runs, notes = [], []
-    for path in paths:
-        directories, said = folders([path])
-        found = []
-        for directory in tracked(directories, "loading policies"):
-            try:
-                algo, args = read_config(directory)
-                run = Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [])
-                run.steps[0], _ = trained(run)
-                found.append(run)
-            except PlotError as error:
-                said.append(str(error) if str(directory) in str(error) else f"{directory}: {error}")
-        if not found:
-            kind = "is no run; a run is a directory like runs/Hopper-v4/sac-k4/seed1, with a config.json in it"
-            raise PlotError(said[0] if directories else f"{path} {kind}")
-        runs, notes = runs + found, notes + said
-    return name_methods(list({run.path.resolve(): run for run in runs}.values()), notes), notes
+    """The runs at and below the paths whose policies can be loaded, and notes on others. PlotError: there are none."""
+    (directories, notes), runs = folders(paths), []
+    for directory in tracked(directories, "loading policies"):
+        try:
+            algo, args = read_config(directory)
+            run = Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [])
+            run.steps[0], _ = trained(run)
+            runs.append(run)
+        except PlotError as error:
+            notes.append(str(error) if str(directory) in str(error) else f"{directory}: {error}")
+    if not runs:
+        raise PlotError("; ".join(notes) + "; a run is a directory like runs/Hopper-v4/sac-k4/seed1")
+    return name_methods(runs, notes), notes
 
 
 def report(
@@ -102,16 +97,25 @@ def report(
 ) -> tuple[list[Path], list[str]]:
     """Prints the return of a run; of several, or of several sigmas, writes OUT/eval.csv, .md and .tex: a table for each
     environment, sigmas along its columns. Returns the files, and notes. PlotError: no run, or no such primitive."""
-    runs, notes = find(paths)
-    for run in runs:
+    if sample and primitive is not None:
+        raise PlotError("--routing sample draws a primitive and --primitive names one: give one of them")
+    found, notes = find(paths)
+    runs, unfit = [], []
+    for run in found:
         if primitive is not None and primitive >= run.args["k"]:
-            raise PlotError(f"--primitive {primitive}: {run.path} has primitives 0 to {run.args['k'] - 1}")
-        if sample and composes(run):
-            raise PlotError(f"--routing sample: {run.algo} composes its primitives and draws none of them")
+            unfit.append(f"--primitive {primitive}: {run.path} has primitives 0 to {run.args['k'] - 1}; left out")
+        elif sample and composes(run):
+            unfit.append(f"--routing sample: {run.path} composes its primitives and draws none of them; left out")
+        else:
+            runs.append(run)
+    if not runs:
+        raise PlotError(unfit[0].removesuffix("; left out"))
+    notes += unfit
     if film and len(runs) * len(noises) > 1:
         raise PlotError("--video films one run with one --obs-noise")
     if film and (reason := choose_renderer(runs[0].env)):
-        raise PlotError(f"--video cannot render here ({reason}); try libegl1 or libosmesa6")
+        hint = "" if "pygame" in reason else "; try libegl1 or libosmesa6"
+        raise PlotError(f"--video cannot render here ({reason}){hint}")
     returns = {}
     for run, noise in tracked(product(runs, noises), "episodes"):
         returns[run.path, noise] = evaluate(run, episodes, noise, sample, primitive, film)
@@ -119,7 +123,11 @@ def report(
         run, x = runs[0], returns[runs[0].path, noises[0]]
         figures = [f"{y:.1f}" for y in (x.mean(), x.std(), x.min(), x.max())]
         head = ["environment", "step", "episodes", "mean", "std", "min", "max"]
-        show(f"Return of {run.path}", head, [[run.env, str(trained(run)[0]), str(episodes), *figures]])
+        show(
+            f"Return of {run.path}{acting(sample, primitive)}",
+            head,
+            [[run.env, str(trained(run)[0]), str(episodes), *figures]],
+        )
         return [], notes
     records, tables = [], []
     for env, methods in by_method(runs).items():
@@ -139,9 +147,23 @@ def report(
             if any(step < run.budget for step, run in zip(steps.values(), group)):
                 reached = "; ".join(f"seed {seed} at {step:,}" for seed, step in steps.items())
                 notes.append(f"{env}, {method}: unfinished: {reached} of {group[0].budget:,} steps")
-        tables.append(layout(env, methods, noises, returns, episodes))
-    foot = "Mean ± standard deviation over all episodes of n seeds. Printed: Gym's -v2, the paper's settings."
+        title, head, rows = layout(env, methods, noises, returns, episodes)
+        tables.append((title + acting(sample, primitive), head, rows))
+    foot = "Mean ± standard deviation over all episodes of n seeds."
+    if any(row[0].startswith("  printed") for _, _, rows in tables for row in rows):
+        foot += " Printed: Gym's -v2, the paper's settings."
     return write(out / "eval", records, tables, foot), notes
+
+
+def acting(sample: bool, primitive: int | None) -> str:
+    """Who acts, where that is not the likeliest primitive, for a title"""
+    return (
+        ", primitives drawn from the router"
+        if sample
+        else ""
+        if primitive is None
+        else f", primitive {primitive} alone"
+    )
 
 
 def layout(env: str, methods: dict[str, list[Run]], noises: list[float], returns: dict, episodes: int) -> tuple:
@@ -162,5 +184,5 @@ def layout(env: str, methods: dict[str, list[Run]], noises: list[float], returns
             k = PRINTED_K.get((group[0].name, env.removesuffix("-v4")), 4)
             other = group[0].name.startswith("PMOE") and group[0].args["k"] != k
             rows.append(["  printed" + (f" (K={k})" if other else ""), "", *cells])
-    title = f"Return on {env} in {episodes} episodes, with Gaussian noise on the observation"
+    title = f"Return on {env} in {episodes} episodes" + ", Gaussian noise on the observation" * any(noises)
     return title, ["", "n", *(f"sigma {noise:g}" for noise in noises)], rows

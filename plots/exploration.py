@@ -36,7 +36,7 @@ def experience(run: Run) -> dict[str, np.ndarray]:
     file = run.path / "checkpoint" / "replay.f32"
     if not file.exists():
         how = "PPO's family keeps none" if run.family == "PPO" else "it was not run with --keep-replay"
-        raise PlotError(f"{run.path} has no replay: {how}")
+        raise PlotError(f"{run.path} has no replay: {f'{file} is gone' if run.args.get('keep_replay') else how}")
     size = pmoe_sac.Envs(run.env, 1).obs_size
     sizes = size, 2, size, 1, 1
     rows = np.fromfile(file, np.float32)
@@ -95,7 +95,7 @@ def report(runs: list[Run], out: Path) -> tuple[list[Path], list[str]]:
                 notes.append(f"{env}, {method}: seed {spans(short)} has fewer than {STEPS:,} steps")
         files += draw(env, methods, known, stem(out, "exploration", env))
     head = ["method", "environment", "n", "area covered", "targets reached", "episodes", "reached at the end, %"]
-    title = f"The first {STEPS:,} steps, and the last tenth of all episodes: mean of n runs (95 % interval)"
+    title = f"The first {STEPS:,} steps or fewer, and the last tenth of all episodes: mean of n runs (95 % interval)"
     foot = f"Area of 100 square units, in cells of {CELL} x {CELL}."
     return [*write(out / "exploration", records, [(title, head, rows)], foot), *files], notes
 
@@ -123,7 +123,8 @@ def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> li
             label = f"{method}, seed {run.seed}: area {number(figures(seen)['area'])}"
             ax.plot([], [], color=looks[method]["color"], label=label)
         ax.legend(**below, bbox_to_anchor=(0.5, 0.02))
-        ax.set_title(f"first {STEPS:,} steps", fontsize=8)
+        steps = min(STEPS, max(len(known[methods[method][0].path]["position"]) for method in pair))
+        ax.set_title(f"first {steps:,} steps", fontsize=8)
     ax = axes[-1]
     for i, (method, group) in enumerate(methods.items()):
         curves = [replace(run, steps=known[run.path]["ends"], returns=known[run.path]["success"]) for run in group]
@@ -138,7 +139,7 @@ def draw(env: str, methods: dict[str, list[Run]], known: dict, file: Path) -> li
     ax.set_title(f"% of {WINDOW} episodes at the target; thin: seeds", fontsize=8)
     ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
     ax.grid(alpha=0.25)
-    ax.legend(**below, bbox_to_anchor=(0.5, -0.16))
+    ax.legend(**below, bbox_to_anchor=(0.5, -0.2))
     figure.suptitle(env, fontsize=8)
     return save(figure, file)
 

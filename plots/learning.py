@@ -53,7 +53,7 @@ def report(
         except PlotError as error:
             failed.append(str(error))
     if failed and not files and not areas and not profiles:
-        raise PlotError("; ".join(failed))
+        raise PlotError("; ".join(dict.fromkeys(failed)))
     written, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
     files, notes = files + written, notes + failed + more + unseen
     if areas:

@@ -153,6 +153,6 @@ def matrix(ax, values: np.ndarray, title: str, black: float) -> None:
             "fontsize": 6,
             "color": "white" if values[i, j] > black / 2 else "black",
         }
-        ax.text(j, i, f"{values[i, j]:.2g}", **style)
+        ax.text(j, i, f"{values[i, j]:.2g}" if values[i, j] < 10 else f"{values[i, j]:.0f}", **style)
     ax.set(xticks=ticks(k), yticks=ticks(k))
     ax.set_title(title, fontsize=8)

@@ -84,7 +84,6 @@ def draw(run: Run, seen: dict[str, np.ndarray], file: Path, episodes: int, rende
         fontsize=7,
     )
 
-    top = min(1, 1.1 * probabilities[at].max())
     for i, step in enumerate(at):
         if frames:
             picture = figure.add_subplot(grid[2, i])
@@ -92,6 +91,6 @@ def draw(run: Run, seen: dict[str, np.ndarray], file: Path, episodes: int, rende
             picture.set_axis_off()
         below = figure.add_subplot(grid[-1, i])
         below.bar(range(k), probabilities[step], color=colours(k))
-        below.set(ylim=(0, top), xticks=ticks(k), xlabel=f"step {step}")
+        below.set(ylim=(0, 1), xticks=ticks(k), xlabel=f"step {step}")
         below.tick_params(labelleft=i == 0)
     return save(figure, file)

@@ -88,7 +88,7 @@ def draw(walked: list[tuple[Run, dict]], file: Path) -> list[Path]:
             ax.set_title(f"{who}\n{ends.count('reached')} of {len(ends)} reached", fontsize=6.5)
     marks = [plt.Line2D([], [], marker=m, color=c, linestyle="none", label=end) for end, (m, c) in ENDS.items()]
     figure.legend(handles=marks, loc="outside lower center", ncols=len(ENDS), frameon=False, fontsize=7)
-    figure.suptitle(walked[0][0].env, fontsize=8)
+    figure.suptitle(f"{walked[0][0].env}, actions drawn as in training", fontsize=8)
     return save(figure, file)
 
 

@@ -56,13 +56,19 @@ def embed(points: np.ndarray, seed: int, iterations: int, show=lambda done: None
 
 
 def states(run: Run, count: int) -> dict[str, np.ndarray]:
-    """Steps of ten episodes, or, as far as these have fewer than `count`, of more; `count` of them, evenly spaced"""
-    episodes = TRAJECTORIES
-    seen = rollout(run, episodes)
-    while len(seen["obs"]) < count and episodes < MOST:
-        episodes = min(MOST, 1 + int(1.1 * episodes * count / len(seen["obs"])))
+    """Different states of ten episodes, or, as far as these have fewer than `count`, of more; `count` of them, evenly
+    spaced. PlotError: there are too few."""
+    episodes, seen, different = 0, {}, []
+    while len(different) < count and episodes < MOST:
+        wanted = 1 + int(1.1 * episodes * count / len(different)) if episodes else TRAJECTORIES
+        episodes, before = min(MOST, wanted), len(different)
         seen = rollout(run, episodes)
-    kept = np.unique(np.linspace(0, len(seen["obs"]) - 1, count).round().astype(int))
+        different = np.sort(np.unique(seen["obs"], axis=0, return_index=True)[1])
+        if len(different) == before:  # every episode is the same
+            break
+    if len(different) < 3 * CLUSTERS:
+        raise PlotError(f"{run.path} visits only {len(different)} different states")
+    kept = different[np.unique(np.linspace(0, len(different) - 1, count).round().astype(int))]
     names = ("episode", "obs", "mean", "log_std", "each")
     return {name: seen[name][kept] for name in names} | {"bounds": seen["bounds"], "squashed": seen["squashed"]}
 
@@ -126,7 +132,7 @@ def report(
             records.append(about | {"cluster": c, "states": sizes[c], "drawn": drawn, "mean": mean})
         cells = [f"{len(a['where']):,}", str(a["episodes"])]
         if a["episodes"] != TRAJECTORIES or len(a["where"]) < count:
-            notes.append(f"{run.env}, {run.method}: its {cells[0]} states are of {cells[1]} episodes, not ten")
+            notes.append(f"{run.env}, {run.method}: {cells[0]} different states of {cells[1]} episodes")
         for s in a["silhouettes"]:
             mean = np.average(s[sizes > 1], weights=sizes[sizes > 1])
             cells.append(f"{mean:.2f} ({np.nanmin(s):.2f} to {np.nanmax(s):.2f})")
@@ -172,9 +178,9 @@ def draw(analysed: list[tuple[Run, dict]], file: Path) -> list[Path]:
             beside.plot(at, s[0], **style)
     beside.axhline(0, color="black", linewidth=0.5)
     lowest = min(-0.3, *(np.nanmin(a["silhouettes"]) - 0.05 for _, a in analysed))
-    beside.set(xlim=(-0.6, len(analysed) - 0.4), ylim=(lowest, 1), ylabel="silhouette of actions by primitive")
+    beside.set(xlim=(-0.6, len(analysed) - 0.4), ylim=(lowest, 1.05), ylabel="silhouette of actions by primitive")
     beside.set_xticks(range(len(analysed)), [run.method.replace(" ", "\n", 1) for run, _ in analysed], fontsize=7)
     beside.set_title(f"{CLUSTERS} clusters; full: the one shown", fontsize=8)
-    beside.legend(frameon=False, fontsize=7, loc="upper left")
+    beside.legend(frameon=False, fontsize=7, loc="best")
     figure.suptitle(analysed[0][0].env, fontsize=9)
     return save(figure, file)

@@ -45,7 +45,7 @@ from pmoe import cli, pmoe_sac
         ("run ppo --minibatch-size 201 --num-envs 2 --num-steps 100", ["--minibatch-size"]),
         ("run ppo --surrogate some", ["--surrogate", "'mixture'", "'primitive'"]),
         ("run sac --resume", ["config.json", "FileNotFoundError", "--overwrite"]),
-        ("eval nothing", ["nothing", "is no run"]),
+        ("eval nothing", ["nothing", "no such folder"]),
         ("eval . --episodes 0", ["--episodes"]),
         ("eval . --video film.gif", ["film.gif", ".mp4"]),
     ],
@@ -230,7 +230,7 @@ def test_eval_repeats_the_last_evaluation(pmoe_here, tmp_path, quick_run, algo):
 
 
 def test_eval_from_the_command_line(pmoe, finished):
-    result = pmoe("eval", finished, "--episodes", "2", "--obs-noise", "0.5", "--routing", "sample", "--primitive", "0")
+    result = pmoe("eval", finished, "--episodes", "2", "--obs-noise", "0.5", "--routing", "sample")
     assert result.returncode == 0 and "Pendulum-v1" in result.stdout
     refused(pmoe("eval", finished, "--obs-noise", "-1"), "--obs-noise")
 

@@ -147,7 +147,7 @@ def test_table_5():
         ["Gumbel K=4", "1", *mine],
     ]
     assert head == ["", "n", "sigma 0", "sigma 0.05", "sigma 0.1"]
-    assert title == "Return on Hopper-v4 in 2 episodes, with Gaussian noise on the observation"
+    assert title == "Return on Hopper-v4 in 2 episodes, Gaussian noise on the observation"
 
 
 def test_what_is_not_printed_stays_empty():
@@ -161,12 +161,12 @@ def test_what_is_not_printed_stays_empty():
 def test_the_files_hold_the_layout(pmoe_here, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: np.array([1200.0, 1300.0]))
     out = done(pmoe_here("eval", *seeds(trained, "sac"), "--episodes", 2, "--obs-noise", 0, 0.05))
-    title = "Return on Pendulum-v1 in 2 episodes, with Gaussian noise on the observation"
+    title = "Return on Pendulum-v1 in 2 episodes, Gaussian noise on the observation"
     head, rows = ["", "n", "sigma 0", "sigma 0.05"], [["PMOE-SAC K=2", "2", "1250 ± 50.0", "1250 ± 50.0"]]
-    foot = "Mean ± standard deviation over all episodes of n seeds. Printed: Gym's -v2, the paper's settings."
+    foot = "Mean ± standard deviation over all episodes of n seeds."
     assert (tmp_path / "figures/eval.md").read_text() == markdown(title, head, rows) + f"\n{foot}\n"
     tex = (tmp_path / "figures/eval.tex").read_text()
-    assert tex.startswith(latex(title, head, rows)) and tex.endswith("the paper's settings.\n")
+    assert tex.startswith(latex(title, head, rows)) and tex.endswith("of n seeds.\n")
     assert (tmp_path / "figures/eval.csv").read_text().splitlines() == [
         "environment,method,seed,step,noise,episodes,return_mean,return_std,return_min,return_max",
         *(
@@ -186,7 +186,6 @@ def test_a_damaged_config(pmoe_here, copy, tmp_path, damage):
     run = seeds(copy, "sac")[0]
     (run / "config.json").write_bytes(damage.encode("latin1"))
     refused(pmoe_here("eval", run, "--episodes", 1), "its config.json is damaged")
-    refused(pmoe_here("eval", seeds(copy, "gating-sac")[0], run, "--episodes", 1), "its config.json is damaged")
     out = done(pmoe_here("eval", copy, "--episodes", 1))
     assert f"note {run}: no run, its config.json is damaged" in out
     assert len(rows_of(tmp_path / "figures/eval.csv")) == 3
@@ -267,8 +266,7 @@ def test_the_same_seed_twice_is_noted(pmoe_here, copy, tmp_path):
     "words, said",
     [
         (["--primitive", 2], "primitives 0 to 1"),
-        (["--routing", "sample"], "gating-sac composes its primitives"),
-        (["--obs-noise", 0, "more"], "more is no run"),
+        (["--routing", "sample", "--primitive", 0], "give one of them"),
         (["--obs-noise", 0, -1], "greater than or equal to 0"),
         (["--obs-noise", "x"], "--obs-noise"),
         (["--video", "film.mp4"], "--video films one run"),
@@ -278,6 +276,16 @@ def test_nothing_is_evaluated_where_one_is_refused(pmoe_here, trained, tmp_path,
     before = files_below(trained)
     refused(pmoe_here("eval", trained, "--episodes", 1, *words), said)
     assert not list(tmp_path.iterdir()) and files_below(trained) == before
+
+
+def test_what_does_not_fit_is_left_out_and_named(pmoe_here, trained, tmp_path):
+    out = done(pmoe_here("eval", trained, "more", "--episodes", 1, "--routing", "sample"))
+    assert "gating-sac" in out and "composes its primitives" in out and "note more: no such folder" in out
+    rows = rows_of(tmp_path / "figures/eval.csv")
+    assert len(rows) == 3 and not any("Gating" in row["method"] for row in rows)
+    assert "primitives drawn from the router" in (tmp_path / "figures/eval.md").read_text()
+    gating = seeds(trained, "gating-sac")[0]
+    refused(pmoe_here("eval", gating, "--routing", "sample"), "composes its primitives")
 
 
 def test_a_film_is_of_one_sigma(pmoe_here, trained, tmp_path):
@@ -293,5 +301,5 @@ def test_sampled_routing_of_several(trained):
 
 
 def test_no_run_in_a_folder(tmp_path):
-    with pytest.raises(PlotError, match="is no run"):
+    with pytest.raises(PlotError, match="no run there; a run is a directory like"):
         evaluate.find([tmp_path])
