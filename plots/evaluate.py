@@ -123,29 +123,20 @@ def report(
         run, x = runs[0], returns[runs[0].path, noises[0]]
         figures = [f"{y:.1f}" for y in (x.mean(), x.std(), x.min(), x.max())]
         head = ["environment", "step", "episodes", "mean", "std", "min", "max"]
-        show(
-            f"Return of {run.path}{acting(sample, primitive)}",
-            head,
-            [[run.env, str(trained(run)[0]), str(episodes), *figures]],
-        )
+        row = [run.env, str(int(run.steps[0])), str(episodes), *figures]
+        show(f"Return of {run.path}{acting(sample, primitive)}", head, [row])
         return [], notes
     records, tables = [], []
     for env, methods in by_method(runs).items():
         for run, noise in product([run for group in methods.values() for run in group], noises):
             x = returns[run.path, noise]
-            about = {
-                "environment": env,
-                "method": run.method,
-                "seed": run.seed,
-                "step": trained(run)[0],
-                "noise": noise,
-            }
+            about = {"environment": env, "method": run.method, "seed": run.seed}
+            about |= {"step": int(run.steps[0]), "noise": noise, "episodes": episodes}
             figures = {"return_mean": x.mean(), "return_std": x.std(), "return_min": x.min(), "return_max": x.max()}
-            records.append(about | {"episodes": episodes} | figures)
+            records.append(about | figures)
         for method, group in methods.items():
-            steps = {run.seed: trained(run)[0] for run in group}
-            if any(step < run.budget for step, run in zip(steps.values(), group)):
-                reached = "; ".join(f"seed {seed} at {step:,}" for seed, step in steps.items())
+            if any(run.steps[0] < run.budget for run in group):
+                reached = "; ".join(f"seed {run.seed} at {run.steps[0]:,.0f}" for run in group)
                 notes.append(f"{env}, {method}: unfinished: {reached} of {group[0].budget:,} steps")
         title, head, rows = layout(env, methods, noises, returns, episodes)
         tables.append((title + acting(sample, primitive), head, rows))
