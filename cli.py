@@ -331,13 +331,8 @@ def plot(
         from .plots.runs import PlotError
 
         options = {"areas": figures["auc"], "profiles": figures["profile"], "reference": reference, "usual": usual}
-        options |= {
-            "metric": metric.value,
-            "center": center.value,
-            "show_seeds": show_seeds,
-            "smooth": smooth,
-            "x": x.value,
-        }
+        options |= {"metric": metric.value, "center": center.value, "x": x.value}
+        options |= {"show_seeds": show_seeds, "smooth": smooth}
         try:
             options["analyses"] = learning.analyses(figures, episodes, states)
             files += learning.report(folders, out, **options)

@@ -45,17 +45,17 @@ def report(
             notes.append(f"{error}; percents are of the default")
     table, more = overview(runs, metric)
     console().print(table)
-    files, failed = [], []
+    files, shown, failed = [], [], []
     for analysis in analyses:
         try:
             written, said = analysis(runs, out)
-            files, notes = files + written, notes + said
+            files, shown = files + written, shown + said
         except PlotError as error:
             failed.append(str(error))
     if failed and not files and not areas and not profiles:
         raise PlotError("; ".join(dict.fromkeys(failed)))
     written, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
-    files, notes = files + written, notes + failed + more + unseen
+    files, notes = files + written, notes + more + unseen
     if areas:
         written, more = auc.report(runs, out, reference, center, metric, notes)
         files, notes = files + written, notes + more
@@ -67,7 +67,7 @@ def report(
     old = {file.name for pattern in OWN for file in out.glob(pattern)} - {file.name for file in files}
     if old:
         notes.append(f"{out} has {', '.join(sorted(old))} of an earlier call")
-    for note in dict.fromkeys(notes):
+    for note in dict.fromkeys(notes + shown + failed):
         console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)
     return files
 

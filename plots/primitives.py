@@ -85,17 +85,10 @@ def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], 
     for run, m in measured:
         about, k = {"environment": run.env, "method": run.method, "seed": run.seed}, run.args["k"]
         between = np.tril_indices(k, -1)
-        cells = [m["effective"], m["entropy"], m["conditional"]]
+        total, cells = m["returns"][0], [m["effective"], m["entropy"], m["conditional"]]
         cells += [m["bhattacharyya"][between].min(), m["overlap"][between].mean(), m["action_gap"][between].mean()]
-        whole.append(
-            [
-                run.env,
-                run.method,
-                str(run.seed),
-                plus_minus(m["returns"][0].mean(), m["returns"][0].std()),
-                *(f"{x:.2f}" for x in cells),
-            ]
-        )
+        cells = [plus_minus(total.mean(), total.std()), *(f"{x:.2f}" for x in cells)]
+        whole.append([run.env, run.method, str(run.seed), *cells])
         row = about | {"episodes": episodes, "states": m["states"]}
         names = ("effective", "entropy", "conditional")
         blank = dict.fromkeys(names, "")
@@ -147,12 +140,7 @@ def matrix(ax, values: np.ndarray, title: str, black: float) -> None:
     k = len(values)
     ax.imshow(values, cmap="Greys", vmin=0, vmax=black)
     for i, j in np.ndindex(k, k) if k <= 8 else ():
-        style = {
-            "ha": "center",
-            "va": "center",
-            "fontsize": 6,
-            "color": "white" if values[i, j] > black / 2 else "black",
-        }
-        ax.text(j, i, f"{values[i, j]:.2g}" if values[i, j] < 10 else f"{values[i, j]:.0f}", **style)
+        x, style = values[i, j], {"ha": "center", "va": "center", "fontsize": 6}
+        ax.text(j, i, f"{x:.2g}" if x < 10 else f"{x:.0f}", color="white" if x > black / 2 else "black", **style)
     ax.set(xticks=ticks(k), yticks=ticks(k))
     ax.set_title(title, fontsize=8)

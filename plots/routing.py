@@ -50,7 +50,7 @@ def draw(run: Run, seen: dict[str, np.ndarray], file: Path, episodes: int, rende
     first = seen["episode"] == 0
     probabilities, chosen = np.exp(seen["log_w"][first]), seen["chosen"][first]  # (T, K), (T,)
     at = moments(len(chosen))
-    frames = rollout(run, episodes, frames_at=at)["frames"] if renders else []
+    frames = rollout(run, episodes, frames_at=at)["frames"] if renders else []  # once more: now its length is known
     k, plt, composing = probabilities.shape[1], pyplot(), composes(run)
     figure = plt.figure(figsize=(8, 4.6 if frames else 3.4), layout="constrained")
     heights = [1.3, 0.14, *([1.1] if frames else []), 0.6]

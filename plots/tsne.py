@@ -12,6 +12,7 @@ only these are apart, primitives differ by less than their own noise.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,9 +122,13 @@ def report(
     with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
         for run in runs:
             task = bar.add_task(f"t-SNE, {run.env}, {run.method}", total=2 * iterations)
-            analysed.append(
-                (run, analyse(run, count, seed, iterations, lambda done, t=task: bar.update(t, completed=done)))
-            )
+            show = partial(lambda task, done: bar.update(task, completed=done), task)
+            try:
+                analysed.append((run, analyse(run, count, seed, iterations, show)))
+            except PlotError as error:
+                notes.append(f"{run.env}, {run.method}: not embedded, as {error}")
+    if not analysed:
+        raise PlotError(notes[-1])
     records, rows = [], []
     for run, a in analysed:
         about = {"environment": run.env, "method": run.method, "seed": run.seed}
@@ -140,7 +145,7 @@ def report(
     head = ["environment", "method", "seed", "states", "episodes", "drawn actions", "mean actions"]
     title = f"Silhouette of actions by primitive: mean, lowest and highest of {CLUSTERS} clusters of states"
     files = write(out / "tsne", records, [(title, head, rows)])
-    for env in dict.fromkeys(run.env for run in runs):
+    for env in dict.fromkeys(run.env for run, _ in analysed):
         files += draw([(run, a) for run, a in analysed if run.env == env], stem(out, "tsne", env))
     return files, notes
 

@@ -428,6 +428,24 @@ def test_states_are_of_more_episodes_where_ten_are_too_short(reaching):
     assert len(many["obs"]) == length + 50 and many["episode"].max() >= 10
 
 
+def test_a_policy_of_too_few_states_is_named_and_the_others_embedded(reaching, tmp_path, monkeypatch):
+    found = [run for run in runs.find([reaching])[0] if run.args["k"] == 3]
+    rollout = policies.rollout
+
+    def few(run, episodes):  # gating's, whose episodes are the same few states again and again
+        seen = rollout(run, episodes)
+        if run.algo == "gating-sac":
+            seen["obs"] = seen["obs"][np.arange(len(seen["obs"])) % 23]
+        return seen
+
+    monkeypatch.setattr(tsne, "rollout", few)
+    _, notes = tsne.report(found, tmp_path, count=60, iterations=260)
+    assert [row["method"] for row in rows_of(tmp_path / "tsne.csv")] == ["PMOE-SAC K=3"] * 8
+    assert any("Gating K=3: not embedded" in note and "only 23 different states" in note for note in notes)
+    with pytest.raises(runs.PlotError, match="only 23 different states"):
+        tsne.report([run for run in found if run.algo == "gating-sac"], tmp_path, count=60, iterations=260)
+
+
 def test_tsne_of_trained_runs(reaching, tmp_path, monkeypatch):
     picked, _ = policies.pick(runs.find([reaching])[0])
     kept, real = [], tsne.analyse
