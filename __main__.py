@@ -1,0 +1,5 @@
+"""`python -m pmoe` is the `pmoe` command."""
+
+from .cli import main
+
+main()
