@@ -38,10 +38,10 @@ def is_code(line: str) -> bool:
     return bool(text) and not text.startswith("#")
 
 
-def statements(tree: ast.AST, kind: type) -> Iterator[ast.AST]:
-    """Expressions of this kind whose value nobody takes"""
+def statements(tree: ast.AST, kinds: type | tuple[type, ...]) -> Iterator[ast.AST]:
+    """Expressions of these kinds whose value nobody takes"""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, kind):
+        if isinstance(node, ast.Expr) and isinstance(node.value, kinds):
             yield node
 
 
@@ -91,8 +91,8 @@ def parts(file: Path) -> tuple[int, int]:
 def main(files: list[Path]) -> None:
     algorithms = algorithm_files()
     table = Table("file", box=None)
-    for name in measure(Path(__file__)):
-        table.add_column(name, justify="right")
+    for column in measure(Path(__file__)):
+        table.add_column(column, justify="right")
     table.add_column("method + machinery", justify="right")
     for file in files:
         row = [f"{x:.2f}" if isinstance(x, float) else str(x) for x in measure(file).values()]

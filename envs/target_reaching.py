@@ -7,7 +7,7 @@ The environment of PMOE's appendix C:
 
 import math
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -82,7 +82,7 @@ class TargetReaching(gym.Env):
     and `path`, the positions since the reset, may be read; the reset's `options` are not used.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: dict[str, Any] = {
         "render_modes": ["human", "rgb_array"],
         "render_fps": round(1 / TIME_STEP),
     }
@@ -151,7 +151,7 @@ class TargetReaching(gym.Env):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         # Motion
-        self.acceleration = np.clip(np.float64(action), -ACCELERATION, ACCELERATION)
+        self.acceleration = np.clip(np.asarray(action, np.float64), -ACCELERATION, ACCELERATION)
         self.velocity = np.clip(self.velocity + TIME_STEP * self.acceleration, -VELOCITY, VELOCITY)
         move = TIME_STEP * self.velocity
         touches = self.touches(move)
@@ -200,10 +200,10 @@ class TargetReaching(gym.Env):
         plane = Rectangle((-HALF, -HALF), 2 * HALF, 2 * HALF, fc="white", ec=COLOURS["edge"], lw=2)
         axes.add_patch(plane)
         if discs:
-            target = Circle(self.target, TARGET_RADIUS, color=COLOURS["target"], lw=0)
+            target = Circle(tuple(self.target), TARGET_RADIUS, color=COLOURS["target"], lw=0)
             axes.add_patch(target)
             for centre, radius in zip(self.centres, self.radii):
-                obstacle = Circle(centre, radius, color=COLOURS["obstacle"], lw=0)
+                obstacle = Circle(tuple(centre), radius, color=COLOURS["obstacle"], lw=0)
                 axes.add_patch(obstacle)
         limits = (-HALF - MARGIN, HALF + MARGIN)
         axes.set(xlim=limits, ylim=limits, aspect="equal")
@@ -263,7 +263,7 @@ class TargetReaching(gym.Env):
             self.window = None
 
 
-def check_whole(name: str, value: object) -> None:
+def check_whole(name: str, value: Any) -> None:
     is_whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_whole or value < 0:
         raise ValueError(f"{name} must be a whole number from 0 up, not {value!r}")
