@@ -82,7 +82,7 @@ class TargetReaching(gym.Env):
     and `path`, the positions since the reset, may be read; the reset's `options` are not used.
     """
 
-    metadata: dict[str, Any] = {
+    metadata: dict[str, Any] = {  # noqa: RUF012  Gymnasium declares it so
         "render_modes": ["human", "rgb_array"],
         "render_fps": round(1 / TIME_STEP),
     }
