@@ -60,7 +60,10 @@ PARTS = ("environment", "acting", "sampling", "update", "logging")
 
 def work(method: dict, args: Args) -> None:
     """Trains for ever; at every line that comes in goes on for `seconds`, and prints steps/s and shares of time."""
-    spent, state = dict.fromkeys(PARTS, 0.0), {"steps": 0, "first": 0, "until": 0.0, "began": 0.0, "timing": False}
+    spent, state = (
+        dict.fromkeys(PARTS, 0.0),
+        {"steps": 0, "first": 0, "until": 0.0, "began": 0.0, "timing": False},
+    )
 
     def timed(part: str, function):
         def call(*arguments, **kwargs):
@@ -85,14 +88,18 @@ def work(method: dict, args: Args) -> None:
         if not sys.stdin.readline():  # the parent is gone
             sys.exit()
         spent.update(dict.fromkeys(PARTS, 0.0))
-        state.update(first=state["steps"], began=time.perf_counter(), until=time.perf_counter() + args.seconds)
+        state.update(
+            first=state["steps"], began=time.perf_counter(), until=time.perf_counter() + args.seconds
+        )
 
     warnings.filterwarnings("ignore")
     out, sys.stdout = sys.stdout, sys.stderr  # what the methods print is not for the parent
     if method["name"] == "pmoe":
         compiler, module = torch.compile, {"sac": pmoe_sac, "ppo": pmoe_ppo}[args.algo]
         part = {"update": "update", "draw": "acting"}
-        torch.compile = lambda function, **options: timed(part[function.__name__], compiler(function, **options))
+        torch.compile = lambda function, **options: timed(
+            part[function.__name__], compiler(function, **options)
+        )
         if method["compile"] == "off":
             for name, of in part.items():
                 setattr(module.Agent, name, timed(of, getattr(module.Agent, name)))
@@ -103,9 +110,19 @@ def work(method: dict, args: Args) -> None:
         module.SummaryWriter.add_scalar = timed("logging", module.SummaryWriter.add_scalar)
         move = timed("environment", module.Envs.step)
         module.Envs.step = lambda *arguments: (step(), move(*arguments))[1]
-        settings = {"env_id": args.env, "k": method["k"], "num_seeds": method["seeds"], "compile": method["compile"]}
+        settings = {
+            "env_id": args.env,
+            "k": method["k"],
+            "num_seeds": method["seeds"],
+            "compile": method["compile"],
+        }
         settings |= {"env_backend": args.env_backend, "eval_every": 10**9, "checkpoint_every": 10**9}
-        own = {"batch_size": batch_size(args), "learning_starts": 200, "random_steps": 200, "buffer_size": 10**5}
+        own = {
+            "batch_size": batch_size(args),
+            "learning_starts": 200,
+            "random_steps": 200,
+            "buffer_size": 10**5,
+        }
         own = own if args.algo == "sac" else {"minibatch_size": batch_size(args), "total_timesteps": 10**9}
         with tempfile.TemporaryDirectory() as run_dir:
             module.train(module.Args(**settings, **own, eval_episodes=1, run_dir=run_dir))
@@ -132,7 +149,9 @@ def flops(k: int, args: Args) -> int:
     """Floating-point operations of the matrix products of one seed's update"""
     env = gym.make(args.env)
     obs_size, size = env.observation_space.shape[0], env.action_space.shape[0]
-    agent = pmoe_sac.Agent(pmoe_sac.Args(k=k), obs_size, *np.float32([[-1] * size, [1] * size]), [torch.Generator()])
+    agent = pmoe_sac.Agent(
+        pmoe_sac.Args(k=k), obs_size, *np.float32([[-1] * size, [1] * size]), [torch.Generator()]
+    )
     batch = [torch.zeros(1, batch_size(args), n) for n in (obs_size, size, obs_size, 1, 1)]
     noise = torch.zeros(1, 2 * batch_size(args), k, size), torch.zeros(1, 2 * batch_size(args), 1)
     with FlopCounterMode(display=False) as counter:
@@ -174,9 +193,24 @@ def main(args: Args) -> None:
         if method["threads"] == 1:
             environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         flags = f"--algo {args.algo} --env {args.env} --batch-size {batch_size(args)} --seconds {args.seconds}".split()
-        command = [sys.executable, __file__, *flags, "--env-backend", args.env_backend, "--worker", json.dumps(method)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        method["processes"] = [subprocess.Popen(command, env=environ, **pipes) for _ in range(method["copies"])]
+        command = [
+            sys.executable,
+            __file__,
+            *flags,
+            "--env-backend",
+            args.env_backend,
+            "--worker",
+            json.dumps(method),
+        ]
+        pipes = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.DEVNULL,
+            "text": True,
+        }
+        method["processes"] = [
+            subprocess.Popen(command, env=environ, **pipes) for _ in range(method["copies"])
+        ]
         for process in method["processes"]:
             process.stdout.readline()  # compiled and warm
     rows = []
@@ -209,14 +243,18 @@ def label(method: dict) -> str:
     if method["name"] != "pmoe":
         return {"sb3": "Stable-Baselines3", "sbx": "SBX"}[method["name"]]
     seeds = (
-        "2 processes of 1 thread" if method["copies"] == 2 else f"{method['seeds']} seed{'s'[: method['seeds'] > 1]}"
+        "2 processes of 1 thread"
+        if method["copies"] == 2
+        else f"{method['seeds']} seed{'s'[: method['seeds'] > 1]}"
     )
     how = {"off": ", eager", "on": ", compiled", "graph": ""}[method["compile"]]
     return f"pmoe, K = {method['k']}, {seeds}{how}"
 
 
 def report(methods: list[dict], rows: list[dict], args: Args) -> None:
-    speeds = np.array([[row["steps_per_second"] for row in rows if row["method"] == i] for i in range(len(methods))])
+    speeds = np.array(
+        [[row["steps_per_second"] for row in rows if row["method"] == i] for i in range(len(methods))]
+    )
     head = ["method", "steps/s", *(f"x {label(m)}" for m in methods if m["name"] != "pmoe")]
     head += [*["of the bound"] * (args.algo == "sac"), *PARTS, "the rest"]
     lines = []
@@ -236,9 +274,7 @@ def report(methods: list[dict], rows: list[dict], args: Args) -> None:
     names = ("torch", "gymnasium", "mujoco", "stable_baselines3", "sbx-rl")
     versions = ", ".join(f"{name} {version(name)}" for name in names if version(name))
     peak = np.mean([row["matrix_products"] for row in rows]) / 1e9
-    title = (
-        f"{args.algo.upper()}, {args.env}, batch {batch_size(args)}, {processor()}, {torch.get_num_threads()} threads, "
-    )
+    title = f"{args.algo.upper()}, {args.env}, batch {batch_size(args)}, {processor()}, {torch.get_num_threads()} threads, "
     title += f"{peak:.0f} GFLOP/s in matrix products, {versions}; {args.repeats} alternations of {args.seconds:g} s, "
     title += "mean and 95 % interval"
     table = Table(*head, title=title)
