@@ -10,11 +10,9 @@ sections 3.2 to 3.5 and table 1a.
                 alpha log N_j(a_j|s) - Q(s, a_j): the best one learns (--backprop max, default)   eq. 9
 
 Drawing k from w is not differentiable, so router and primitives have a loss each. With K = 1 this file is SAC
-(arXiv 1812.05905).
-
-Departures: targets draw a' from the mixture (algorithm 1, not eq. 11); there are no target policies; the
-router reads the trunk detached; log sigma lies in [-5, 2]. The paper does not give random_steps and
-learning_starts, nor how it evaluates: here by the mean action of the likeliest primitive.
+(arXiv 1812.05905). Departures: targets draw a' from the mixture (algorithm 1, not eq. 11); there are no
+target policies; the router reads the trunk detached; log sigma lies in [-5, 2]. The paper does not give
+random_steps and learning_starts, nor how it evaluates: here by the mean action of the likeliest primitive.
 
     python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1                  # one seed
     python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5, side by side
@@ -22,40 +20,19 @@ learning_starts, nor how it evaluates: here by the mean action of the likeliest 
 
 The method comes first. Stop reading at the line THE SAME IN EVERY FILE: what follows it (environments,
 replay, run directories, exact resume) is no part of the method.
-
 Shapes: S seeds, B states of a batch, K primitives, O and A the sizes of an observation and an action.
 """
 
-import ast
-import contextlib
 import copy
-import ctypes
-import hashlib
-import io
-import json
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import sysconfig
-import time
-from dataclasses import asdict, dataclass, replace
-from datetime import timedelta
-from importlib import import_module, metadata, util
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, NoReturn
+from typing import Annotated, Literal, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
-from torch.utils.tensorboard import SummaryWriter
 
 ALGO = Path(__file__).stem.replace("pmoe_sac", "sac")  # names the run directories; a fork has its own name
 
@@ -380,6 +357,30 @@ def load_actor(run_dir: str | Path) -> Actor:
 # seeds, replay, environments, run directories, checkpoints. `python tests/test_copies.py --write` copies it.
 # ============================================================================================================
 
+import ast
+import contextlib
+import ctypes
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from dataclasses import asdict, replace
+from datetime import timedelta
+from importlib import import_module, metadata, util
+from typing import NoReturn
+
+import gymnasium as gym
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from torch.utils.tensorboard import SummaryWriter
+
 
 class Linear(nn.Module):
     """n linear layers side by side, (n, B, in) -> (n, B, out), each initialised by its generator"""
@@ -624,7 +625,7 @@ def free_options(args: Args) -> tuple[str, ...]:
 
 
 def run_paths(args: Args) -> list[Path]:
-    """RUN_DIR/ENV/ALGO-kK[-TAG]/seedN of each seed; the default tag is a hash of what is not the default"""
+    """RUN_DIR/ENV/ALGO-kK[-TAG]/seedN of each seed; TAG is by default a hash of what is not the default"""
     elsewhere = (*free_options(args), "env_id", "k", "tag", "compile")  # in the path itself, or without a say
     changed = {}
     for name, value in vars(args).items():
@@ -639,7 +640,7 @@ def run_paths(args: Args) -> list[Path]:
 
 
 class Runs:
-    """The run directories of S seeds: configuration, CSV files, TensorBoard, checkpoints; progress, signals"""
+    """The run directories of S seeds: configuration, CSV files, TensorBoard, checkpoints; and the progress"""
 
     def __init__(self, args: Args, device, agent: nn.Module, envs: Envs, generators, buffer=None):
         """New directories, or everything as at the last checkpoint. Ends the program, having changed nothing,
@@ -743,7 +744,7 @@ class Runs:
         return changed
 
     def nearest(self, path: Path) -> str:
-        """In words, the run of this algorithm, K and seed whose options differ least; nothing if there is none"""
+        """In words: the run of this algorithm, K and seed whose options differ least, if there is one"""
         others = {}
         for config in path.parents[1].glob(f"{ALGO}-k{self.args.k}*/{path.name}/config.json"):
             others[config.parent] = self.changes(load(config))
