@@ -167,8 +167,8 @@ def joint_entropy(log_std: Tensor, log_w: Tensor) -> Tensor:
 def gae(reward, value, next_value, terminated, done, gamma: float, gae_lambda: float) -> Tensor:
     """Generalised advantages (arXiv 1506.02438, eq. 16); all (S, T, E, 1). `next_value` is that of the true
     next observation: time limits bootstrap from it, terminations (which are `done` too) do not."""
-    # Statistics move, and the value of one observation with them. Within an episode the next step's own value is
-    # taken, so that the sum telescopes.
+    # Statistics move, and the value of one observation with them. Within an episode the next step's own value
+    # is taken, so that the sum telescopes.
     inner = torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:])
     next_value = torch.cat([inner, next_value[:, -1:]], 1)
     advantage = reward + gamma * (1 - terminated) * next_value - value
@@ -448,8 +448,8 @@ class Adam(nn.Module):
             self.register_buffer(f"power2_{i}", ones.clone())  # 0.999**step
 
     def step(self, loss: Tensor, rate: Tensor) -> None:
-        """A step down the gradient of the loss (S,), summed over the seeds, with learning rates (S, 1, 1). Where
-        the rate is 0 a seed stays as it is, its moments too."""
+        """A step down the gradient of the loss (S,), summed over the seeds, with learning rates (S, 1, 1). A
+        seed whose rate is 0 stays as it is, its moments too."""
         gradients = torch.autograd.grad(loss.sum(), self.learnt)
         with torch.no_grad():
             norm = self.norm(gradients)
@@ -532,7 +532,7 @@ def by_step(noise: tuple[Tensor, Tensor], length: int) -> list[Tensor]:
 
 
 def kept(drawn: Drawn) -> Drawn:
-    """What was drawn, to be kept: on a GPU a copy, as the next call of a CUDA graph writes to the same place"""
+    """What was drawn, to be kept: on a GPU a copy, as a CUDA graph's next call writes to the same place"""
     return type(drawn)(*[x.clone() for x in drawn]) if drawn.obs.is_cuda else drawn
 
 
