@@ -885,6 +885,12 @@ class Runs:
         self.generators[s].set_state(saved["generator"])
         for i, random_state, actions in zip(self.envs_of(s), saved["random_state"], saved["actions"]):
             self.envs.reset(i, random_state, actions.numpy())
+        episode = last_row(path / "episodes.csv")
+        if episode:
+            self.last_returns[s] = episode["episodic_return"]
+        evaluation = last_row(path / "eval.csv")
+        if evaluation:
+            self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
         config["args"]["total_timesteps"] = self.args.total_timesteps
         write_json(path / "config.json", config)
