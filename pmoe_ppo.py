@@ -85,9 +85,7 @@ class Args:
 class Actor(nn.Module):
     """The mixture policy (eq. 4), in units of the action's bounds, and the statistics of what it has seen"""
 
-    def __init__(
-        self, obs_size: int, action_size: int, k: int, generators: list[Generator], detach_router=True
-    ):
+    def __init__(self, obs_size: int, action_size: int, k: int, generators: list, detach_router: bool = True):
         super().__init__()
         self.k = k
         self.detach_router = detach_router

@@ -68,9 +68,7 @@ class Args:
     random_steps: int = 10_000  # uniformly random actions at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature, or auto: tuned to the target entropy -dim(A)
-    backprop: Literal["max", "all"] = (
-        "max"  # which primitives learn from a state: the best (eq. 9), all (eq. 8)
-    )
+    backprop: Literal["max", "all"] = "max"  # which primitives learn: the best (eq. 9), or all (eq. 8)
     entropy: Literal["primitive", "mixture"] = "primitive"  # whose log-density stands in the entropy term
     detach_router: bool = True  # keep the frequency loss out of the trunk
 
@@ -81,9 +79,7 @@ class Args:
 class Actor(nn.Module):
     """The mixture policy (eq. 4) on actions in [-1, 1]: a trunk, K Gaussians squashed by tanh, a router"""
 
-    def __init__(
-        self, obs_size: int, action_size: int, k: int, generators: list[Generator], detach_router=True
-    ):
+    def __init__(self, obs_size: int, action_size: int, k: int, generators: list, detach_router: bool = True):
         super().__init__()
         self.k = k
         self.detach_router = detach_router

@@ -21,7 +21,7 @@ replay, run directories, exact resume) is no part of the method.
 Shapes: S seeds, B states of a batch, K primitives, O and A the sizes of an observation and an action.
 """
 
-import copy
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -183,7 +183,7 @@ class Agent(nn.Module):
         self.draws = 1  # random vectors that the policy takes for a state
         self.actor = Actor(obs_size, action_size, args.k, generators)
         self.qf = Critic(obs_size + action_size, generators)
-        self.qf_target = copy.deepcopy(self.qf).requires_grad_(False)
+        self.qf_target = deepcopy(self.qf).requires_grad_(False)
 
         self.target_entropy = -action_size
         self.tunes_alpha = args.alpha == "auto"
@@ -329,6 +329,7 @@ def load_actor(run_dir: str | Path) -> Actor:  # Copied from pmoe_sac.load_actor
 
 import ast
 import contextlib
+import copy
 import ctypes
 import hashlib
 import io
@@ -772,6 +773,12 @@ class Runs:
         self.generators[s].set_state(saved["generator"])
         for i, random_state, actions in zip(self.envs_of(s), saved["random_state"], saved["actions"]):
             self.envs.reset(i, random_state, actions.numpy())
+        episode = last_row(path / "episodes.csv")
+        if episode:
+            self.last_returns[s] = episode["episodic_return"]
+        evaluation = last_row(path / "eval.csv")
+        if evaluation:
+            self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
         config["args"]["total_timesteps"] = self.args.total_timesteps
         write_json(path / "config.json", config)
@@ -980,6 +987,11 @@ def check(args: Args) -> None:
             high = 1 if name in up_to_one else 10**12
             if not low <= value <= high:  # NaN too
                 fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
+    if hasattr(args, "num_envs"):  # the PPO family
+        if args.total_timesteps % args.num_envs:
+            fail("--total-timesteps must be a multiple of --num-envs")
+        if not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
+            fail("--minibatch-size must be from 2 to --num-envs times --num-steps")
     if args.resume and args.overwrite:
         fail("--resume goes on with a run and --overwrite deletes it: give one of them")
     if args.track and not util.find_spec("wandb"):
