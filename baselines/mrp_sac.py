@@ -379,6 +379,7 @@ from typing import NoReturn
 import gymnasium as gym
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -671,7 +672,7 @@ class Runs:
 
         print(*self.paths, f"on {device}, from step {self.step:,}", flush=True)
         if buffer:
-            size = buffer.row_bytes * args.total_timesteps / 1e6
+            size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
             end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
             print(f"a seed's replay will take {size:,.0f} MB on the disk; {end}", flush=True)
         if args.track:
@@ -685,16 +686,16 @@ class Runs:
         self.handlers = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             self.handlers[number] = signal.signal(number, lambda number, _: self.signals.append(number))
-        counted = TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)")
         console = Console()
-        self.bar = Progress(
-            counted,
+        columns = [
+            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
             BarColumn(bar_width=20),
-            TextColumn("{task.description}"),
-            console=console,
-            auto_refresh=False,  # a thread of its own would take time from training
-            disable=not console.is_terminal,
-        )
+            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
+        ]
+        if console.width < 120:
+            del columns[1]
+        # No automatic refresh: a thread of its own would take time from training.
+        self.bar = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
         self.bar.add_task("", total=self.args.total_timesteps, completed=self.step)
         self.task = self.bar.tasks[0]
         self.shown = time.monotonic()
