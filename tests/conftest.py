@@ -12,7 +12,8 @@ from matplotlib import pyplot
 
 from pmoe import cli
 
-torch.set_num_threads(1)  # small networks: more threads only wait for each other, above all beside other processes
+# The networks are small: more threads only wait for each other, above all beside other processes.
+torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -31,14 +32,22 @@ def loop(request) -> str:
 @pytest.fixture(scope="session")
 def quick_run(tmp_path_factory):
     """The directory of a quick run of an algorithm, trained when it is first asked for; not to be changed"""
-    return functools.cache(lambda algo: train(algo, tmp_path_factory.mktemp(algo))[0])
+
+    def run(algo):
+        (path,) = train(algo, tmp_path_factory.mktemp(algo))
+        return path
+
+    return functools.cache(run)
 
 
 @pytest.fixture(autouse=True)
 def ctrl_c():
-    """Works after a run that was stopped in the test's own process, and where the tests were started by nohup or in the
-    background, which ignore it."""
-    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    """Works where the tests were started by nohup or in the background, which ignore it."""
+    wanted = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
     handlers = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
     for number, handler in handlers.items():
@@ -62,7 +71,7 @@ def pmoe(tmp_path):
 
     def run(*args, **kwargs) -> subprocess.CompletedProcess:
         command = [PMOE, *map(str, args)]
-        kwargs = {"capture_output": True, "text": True, "timeout": 300} | kwargs
+        kwargs = {"capture_output": True, "text": True, "timeout": 300, **kwargs}
         return subprocess.run(command, cwd=tmp_path, check=False, **kwargs)
 
     return run
@@ -78,6 +87,8 @@ def pmoe_here(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             cli.main()
-        return subprocess.CompletedProcess(args, stop.value.code or 0, *capsys.readouterr())
+        status = stop.value.code or 0
+        out, error = capsys.readouterr()
+        return subprocess.CompletedProcess(args, status, out, error)
 
     return run
