@@ -17,7 +17,7 @@ from pmoe.grid.read import command, read_grid
 
 SMALL = SHORT["sac"] | {"total_timesteps": 200}
 # Smaller networks, so that its weights fit no other file, and an option of its own.
-FORK = SOURCES["sac"].replace("256", "32")
+FORK = re.sub(r"\b256\b", "32", SOURCES["sac"])
 FORK = FORK.replace("    tau: float", "    my_option: float = 0.25  # what my idea needs\n    tau: float")
 
 
@@ -281,7 +281,7 @@ def test_an_own_file_elsewhere_is_found_by_its_name(tmp_path):
 def test_a_fork_whose_actor_no_longer_fits(pmoe_here, tmp_path):
     file = write_fork(tmp_path)
     path = train_fork(file, tmp_path / "runs")
-    write_fork(tmp_path, FORK.replace("32", "48"))
+    write_fork(tmp_path, re.sub(r"\b32\b", "48", FORK))
     refused(pmoe_here("eval", path), "0000000200.pt", "my_idea")
     refused(pmoe_here("plot", "runs", "--routing"), "0000000200.pt", "my_idea")
 
