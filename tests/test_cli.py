@@ -12,7 +12,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from common import ALGORITHMS, MODULES, PMOE, ROOT, SOURCES, files_below, flags, refused, rows_of, same_run, train
+from common import (
+    ALGORITHMS,
+    MODULES,
+    PMOE,
+    ROOT,
+    SOURCES,
+    files_below,
+    flags,
+    refused,
+    rows_of,
+    same_run,
+    train,
+)
 
 from pmoe import cli, pmoe_sac
 
