@@ -23,7 +23,7 @@ replay, run directories, exact resume) is no part of the method.
 Shapes: S seeds, B states of a batch, K primitives, O and A the sizes of an observation and an action.
 """
 
-import copy
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -68,9 +68,7 @@ class Args:
     random_steps: int = 10_000  # uniformly random actions at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature, or auto: tuned to the target entropy -dim(A)
-    backprop: Literal["max", "all"] = (
-        "max"  # which primitives learn from a state: the best (eq. 9), all (eq. 8)
-    )
+    backprop: Literal["max", "all"] = "max"  # which primitives learn: the best (eq. 9), or all (eq. 8)
     entropy: Literal["primitive", "mixture"] = "primitive"  # whose log-density stands in the entropy term
     detach_router: bool = True  # keep the frequency loss out of the trunk
 
@@ -81,9 +79,7 @@ class Args:
 class Actor(nn.Module):
     """The mixture policy (eq. 4) on actions in [-1, 1]: a trunk, K Gaussians squashed by tanh, a router"""
 
-    def __init__(
-        self, obs_size: int, action_size: int, k: int, generators: list[Generator], detach_router=True
-    ):
+    def __init__(self, obs_size: int, action_size: int, k: int, generators: list, detach_router: bool = True):
         super().__init__()
         self.k = k
         self.detach_router = detach_router
@@ -201,7 +197,7 @@ class Agent(nn.Module):
         self.draws = args.k  # random vectors that the policy takes for a state
         self.actor = Actor(obs_size, action_size, args.k, generators, args.detach_router)
         self.qf = Critic(obs_size + action_size, generators)
-        self.qf_target = copy.deepcopy(self.qf).requires_grad_(False)
+        self.qf_target = deepcopy(self.qf).requires_grad_(False)
 
         self.target_entropy = -action_size
         self.tunes_alpha = args.alpha == "auto"
@@ -359,6 +355,7 @@ def load_actor(run_dir: str | Path) -> Actor:
 
 import ast
 import contextlib
+import copy
 import ctypes
 import hashlib
 import io
@@ -379,6 +376,7 @@ from typing import NoReturn
 import gymnasium as gym
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -671,7 +669,7 @@ class Runs:
 
         print(*self.paths, f"on {device}, from step {self.step:,}", flush=True)
         if buffer:
-            size = buffer.row_bytes * args.total_timesteps / 1e6
+            size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
             end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
             print(f"a seed's replay will take {size:,.0f} MB on the disk; {end}", flush=True)
         if args.track:
@@ -685,16 +683,16 @@ class Runs:
         self.handlers = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             self.handlers[number] = signal.signal(number, lambda number, _: self.signals.append(number))
-        counted = TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)")
         console = Console()
-        self.bar = Progress(
-            counted,
+        columns = [
+            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
             BarColumn(bar_width=20),
-            TextColumn("{task.description}"),
-            console=console,
-            auto_refresh=False,  # a thread of its own would take time from training
-            disable=not console.is_terminal,
-        )
+            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
+        ]
+        if console.width < 120:
+            del columns[1]
+        # No automatic refresh: a thread of its own would take time from training.
+        self.bar = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
         self.bar.add_task("", total=self.args.total_timesteps, completed=self.step)
         self.task = self.bar.tasks[0]
         self.shown = time.monotonic()
@@ -802,6 +800,12 @@ class Runs:
         self.generators[s].set_state(saved["generator"])
         for i, random_state, actions in zip(self.envs_of(s), saved["random_state"], saved["actions"]):
             self.envs.reset(i, random_state, actions.numpy())
+        episode = last_row(path / "episodes.csv")
+        if episode:
+            self.last_returns[s] = episode["episodic_return"]
+        evaluation = last_row(path / "eval.csv")
+        if evaluation:
+            self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
         config["args"]["total_timesteps"] = self.args.total_timesteps
         write_json(path / "config.json", config)
@@ -1010,6 +1014,11 @@ def check(args: Args) -> None:
             high = 1 if name in up_to_one else 10**12
             if not low <= value <= high:  # NaN too
                 fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
+    if hasattr(args, "num_envs"):  # the PPO family
+        if args.total_timesteps % args.num_envs:
+            fail("--total-timesteps must be a multiple of --num-envs")
+        if not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
+            fail("--minibatch-size must be from 2 to --num-envs times --num-steps")
     if args.resume and args.overwrite:
         fail("--resume goes on with a run and --overwrite deletes it: give one of them")
     if args.track and not util.find_spec("wandb"):

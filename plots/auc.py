@@ -1,31 +1,36 @@
 """Areas under learning curves: each run is one number, its mean return over the steps that all compared runs reached.
 
-Compared are runs of one environment and one number of steps. Percents are of a reference method, as in tables 2 to 4 of
-arXiv 2104.09122. The bootstrap draws runs, in each environment and method among themselves.
+Only runs of the same environment are compared. Percents are of a reference method, as in tables 2 to 4 of arXiv
+2104.09122. The bootstrap draws runs, in each environment and method among themselves.
 """
 
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .runs import PlotError, Run, by_method
+from ..terminal import tracked
+from .runs import PlotError, Run, by_method, grouped
 from .stats import CENTERS, auc, bootstrap, improvement
-from .tables import number, tracked, with_interval, write, write_csv
+from .tables import number, with_interval, write, write_csv
 
 REFERENCES = {"SAC": "SAC", "PPO": "DAC"}  # by family, as in the paper
 FOOT = "Intervals: 95 %, bootstrap over runs, widened for few of them (docs/comparing.md)."
-Pairs = list[tuple[np.ndarray, np.ndarray]]  # areas of a method and of the reference in each task, (..., n), (..., m)
+Pairs = list[
+    tuple[np.ndarray, np.ndarray]
+]  # areas of a method and of the reference in each task, (..., n), (..., m)
+
+
+# Which runs are compared
 
 
 @dataclass
 class Task:
-    """Runs that are compared: those of one environment and number of steps."""
+    """Runs that are compared: those of one environment."""
 
     env: str
-    budget: int
+    budget: int  # steps that the shortest of them are to make
     family: str  # SAC or PPO; all where the user names the reference
     first: float  # the steps that all of them reached: from here
     last: float  # to here
@@ -33,53 +38,121 @@ class Task:
     base: str | None  # the reference method, if it has runs here
 
     @property
+    def size(self) -> str:
+        """What a title says of tasks that may be pooled"""
+        steps = f"{self.budget:,} steps"
+        if self.family == "all":
+            return steps
+        return f"{steps}, {self.family} family"
+
+    @property
     def label(self) -> str:
-        return f"{self.env}, {self.budget:,} steps" + ("" if self.family == "all" else f", {self.family} family")
+        return f"{self.env}, {self.size}"
 
     def areas(self, method: str) -> np.ndarray:
         """Areas (n,) of a method's runs"""
-        return np.array([auc(run.steps, run.returns, self.first, self.last) for run in self.methods[method]])
+        return self.means(method, self.first)
 
     def finals(self, method: str, metric: str) -> np.ndarray:
         """Returns (n,) at the last step compared, of training the mean over the last tenth of the steps compared"""
-        start = self.last - (0.1 * (self.last - self.first) if metric == "train" else 0)
-        return np.array([auc(run.steps, run.returns, start, self.last) for run in self.methods[method]])
+        tenth = 0.1 * (self.last - self.first)
+        start = self.last - tenth if metric == "train" else self.last
+        return self.means(method, start)
+
+    def means(self, method: str, start: float) -> np.ndarray:
+        """Mean returns (n,) of a method's runs from a step to the last"""
+        areas = [auc(run.steps, run.returns, start, self.last) for run in self.methods[method]]
+        return np.array(areas)
 
 
-def compare(runs: list[Run], reference: str | None = None, center: str = "mean") -> tuple[list[Task], list[str]]:
+def compare(
+    runs: list[Run], reference: str | None = None, center: str = "mean"
+) -> tuple[list[Task], list[str]]:
     """Runs that may be compared, and notes on what may not."""
-    groups, tasks, notes = defaultdict(list), [], []
-    for run in runs:
-        groups[run.env, run.budget, "all" if reference else run.family].append(run)
-    for (env, budget, family), group in sorted(groups.items()):
-        first, last = max(run.steps[0] for run in group), min(run.steps[-1] for run in group)
-        methods, name = by_method(group)[env], reference or REFERENCES.get(family)
-        matching = named(methods, name)
-        base = matching[0] if len(matching) == 1 else None
-        methods = {m: methods[m] for m in sorted(methods, key=lambda m: m != base)}
-        task = Task(env, budget, family, first, last, methods, base)
-        shortest = min(group, key=lambda run: run.steps[-1])
-        beyond = sum(run.steps[-1] > last for run in group)
-        if first >= last:
-            where = f"{shortest.path} ends at step {last:,.0f}"
-            notes.append(f"{task.label}: no areas, as {where} and the first step of all is {first:,.0f}")
+
+    def place(run: Run) -> tuple[str, str]:
+        family = "all" if reference else run.family
+        return run.env, family
+
+    tasks = []
+    notes = []
+    for (_, family), group in sorted(grouped(runs, place).items()):
+        name = reference or REFERENCES[family]
+        task = new_task(group, family, name)
+        if task.first >= task.last:
+            notes.append(no_areas(task, group))
             continue
-        if beyond and (shortest.wall_time is None or last < 0.99 * budget):  # training episodes end where they end
-            path = shortest.path
-            notes.append(f"{task.label}: areas up to step {last:,.0f}, where {path} ends; {beyond} runs go further")
-        if base is None:
-            which = f"{name} may be {' or '.join(matching)}" if matching else f"no {name}"
-            notes.append(f"{task.label}: {which}; percents need --reference, one of: {', '.join(methods)}")
-        elif CENTERS[center](task.areas(base)) <= 0:
-            notes.append(f"{task.label}: the area of {base} is not positive, so that percents of it mean nothing")
+        notes += shortened(task, group)
+        if task.base is None:
+            notes.append(no_reference(task, name))
+        elif not positive(task, center):
+            label = f"{task.label}: the area of {task.base}"
+            notes.append(f"{label} is not positive, so that percents of it mean nothing")
         tasks.append(task)
     return tasks, notes
 
 
+def new_task(runs: list[Run], family: str, reference: str) -> Task:
+    """A task of runs of one environment, compared up to what all have reached"""
+    env = runs[0].env
+    budget = min(run.budget for run in runs)
+    first = max(run.steps[0] for run in runs)
+    last = min(run.steps[-1] for run in runs)
+    methods = by_method(runs)[env]
+    matching = named(methods, reference)
+    base = None
+    if len(matching) == 1:
+        (base,) = matching
+        methods = {base: methods[base]} | methods
+    return Task(env, budget, family, first, last, methods, base)
+
+
+def last_step(run: Run) -> float:
+    return run.steps[-1]
+
+
+def no_areas(task: Task, runs: list[Run]) -> str:
+    """The note on runs that have no steps in common"""
+    shortest = min(runs, key=last_step)
+    end = f"{shortest.path} ends at step {task.last:,.0f}"
+    return f"{task.label}: no areas, as {end} and the first step of all is {task.first:,.0f}"
+
+
+def shortened(task: Task, runs: list[Run]) -> list[str]:
+    """A note where a run ends the comparison that others would go on with"""
+    shortest = min(runs, key=last_step)
+    longer = [run for run in runs if last_step(run) > task.last]
+    longest = max(run.budget for run in runs)
+    # Training episodes end where they end, a little before the last step.
+    whole = shortest.wall_time is not None and task.last >= 0.99 * longest
+    if whole or not longer:
+        return []
+    end = f"areas up to step {task.last:,.0f}, where {shortest.path} ends"
+    return [f"{task.label}: {end}; {len(longer)} runs go further"]
+
+
+def no_reference(task: Task, name: str) -> str:
+    """The note on a task without a reference"""
+    matching = named(task.methods, name)
+    reason = f"no {name}"
+    if matching:
+        reason = f"{name} may be {' or '.join(matching)}"
+    return f"{task.label}: {reason}; percents need --reference, one of: {', '.join(task.methods)}"
+
+
+def positive(task: Task, center: str) -> bool:
+    """Whether percents of the reference's area mean something"""
+    return CENTERS[center](task.areas(task.base)) > 0
+
+
 def named(methods: dict[str, list[Run]], name: str) -> list[str]:
     """The methods of this name: those of this label, or else of the paper's name, with K or without"""
-    for spell in ("method", "base", "name"):
-        matching = [method for method, group in methods.items() if getattr(group[0], spell).lower() == name.lower()]
+    for attribute in ("method", "base", "name"):
+        matching = []
+        for method, group in methods.items():
+            spelling = getattr(group[0], attribute)
+            if spelling.lower() == name.lower():
+                matching.append(method)
         if matching:
             return matching
     return []
@@ -91,168 +164,260 @@ def reference_name(runs: list[Run], given: str) -> str:
     methods = {run.method: [run] for run in runs}
     if named(methods, given):
         return given
-    by_algo = {f"{run.algo}-k{run.args['k']}": run.base for run in runs} | {run.algo: run.name for run in runs}
-    if given.lower() not in by_algo:
+    names = {}
+    for run in runs:
+        names[f"{run.algo}-k{run.args['k']}"] = run.base
+        names[run.algo] = run.name
+    if given.lower() not in names:
         raise PlotError(f"--reference {given}: no run is of it; there are: {', '.join(methods)}")
-    return by_algo[given.lower()]
+    return names[given.lower()]
+
+
+# Figures against a reference
 
 
 def percent(pairs: Pairs, center: Callable) -> np.ndarray:
     """Center of the method's areas in percent of that of the reference's (...), the mean over tasks; NaN where a
     reference's is not positive"""
-    return np.mean([100 * center(x) / np.where(center(y) > 0, center(y), np.nan) for x, y in pairs], 0)
+    percents = []
+    for areas, of_reference in pairs:
+        whole = center(of_reference)
+        whole = np.where(whole > 0, whole, np.nan)
+        percents.append(100 * center(areas) / whole)
+    return np.mean(percents, 0)
 
 
 def better(pairs: Pairs) -> np.ndarray:
     """Probability of improvement over the reference (...), the mean over tasks"""
-    return np.mean([improvement(x, y) for x, y in pairs], 0)
+    probabilities = [improvement(areas, of_reference) for areas, of_reference in pairs]
+    return np.mean(probabilities, 0)
 
 
 def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str, float]:
-    """A method, by its label in each task, against the references there: `percent` and `better`, with _low and _high"""
-    figures = {name + end: np.nan for name in ("percent", "better") for end in ("", "_low", "_high")}
+    """A method, by its label in each task, against the references there: `percent` and `better`, with _low and
+    _high"""
+    figures = dict.fromkeys(("percent", "percent_low", "percent_high"), np.nan)
+    figures |= dict.fromkeys(("better", "better_low", "better_high"), np.nan)
     bases = [task.base for task in tasks]
     if None in bases:
         return figures
-    pairs = [(task.areas(label), task.areas(base)) for task, label, base in zip(tasks, labels, bases)]
+    pairs = []
+    for task, label in zip(tasks, labels):
+        pairs.append((task.areas(label), task.areas(task.base)))
     figures["percent"] = float(percent(pairs, center))
     if labels == bases:
         return figures
+
+    strata = [areas for pair in pairs for areas in pair]
+    low, high = bootstrap(strata, lambda drawn: percent(paired(drawn), center))
+    figures |= {"percent_low": float(low), "percent_high": float(high)}
     figures["better"] = float(better(pairs))
-    strata = [x for pair in pairs for x in pair]
-    figures["percent_low"], figures["percent_high"] = bootstrap(strata, lambda x: percent(paired(x), center))
-    if 0 < figures["better"] < 1:  # where no run is out of order, drawing them again shows no doubt
-        figures["better_low"], figures["better_high"] = bootstrap(strata, lambda x: better(paired(x))).clip(0, 1)
-    return {name: float(x) for name, x in figures.items()}
+    # Where no run is out of order, drawing them again shows no doubt.
+    if 0 < figures["better"] < 1:
+        low, high = bootstrap(strata, lambda drawn: better(paired(drawn))).clip(0, 1)
+        figures |= {"better_low": float(low), "better_high": float(high)}
+    return figures
 
 
 def paired(strata: list[np.ndarray]) -> Pairs:
     return list(zip(strata[::2], strata[1::2]))
 
 
+# Several environments
+
+
 def across(tasks: list[Task]) -> dict[str, list[str | None]]:
     """Each method's label in every task, None where it has no runs. One that has another K in another task, and never
     two in one, is one method."""
-    found, alike = {}, defaultdict(list)
-    for task in tasks:
+    places = []  # number of the task, label, run
+    for i, task in enumerate(tasks):
         for label, group in task.methods.items():
-            alike[group[0].name, label.removeprefix(group[0].base)].append((task, label, group[0].args["k"]))
-    for (name, rest), there in alike.items():
-        labels, ks = dict.fromkeys(label for _, label, _ in there), dict.fromkeys(str(k) for *_, k in there)
-        if len(ks) > 1 and len({id(task) for task, *_ in there}) == len(there):
-            in_task = {id(task): label for task, label, _ in there}
-            found[f"{name} K={'/'.join(ks)}{rest}"] = [in_task.get(id(task)) for task in tasks]
-        else:
-            found |= {label: [label if label in task.methods else None for task in tasks] for label in labels}
+            places.append((i, label, group[0]))
+
+    def without_k(place: tuple) -> tuple[str, str]:
+        _, label, run = place
+        return run.name, label.removeprefix(run.base)
+
+    found = {}
+    for (name, rest), alike in grouped(places, without_k).items():
+        numbers = [i for i, *_ in alike]
+        ks = dict.fromkeys(str(run.args["k"]) for *_, run in alike)
+        if len(ks) > 1 and len(set(numbers)) == len(numbers):
+            by_task = {i: label for i, label, _ in alike}
+            method = f"{name} K={'/'.join(ks)}{rest}"
+            found[method] = [by_task.get(i) for i in range(len(tasks))]
+            continue
+        for _, label, _ in alike:
+            found[label] = [label if label in task.methods else None for task in tasks]
     return found
 
 
 def pools(tasks: list[Task]) -> list[list[Task]]:
     """Tasks that have a reference and may be pooled: different environments of one version and number of steps"""
-    groups = defaultdict(list)
-    for task in tasks:
-        if task.base:
-            groups[task.family, task.env.rpartition("-v")[2], task.budget].append(task)
-    return list(groups.values())
+
+    def kind(task: Task) -> tuple[str, str, int]:
+        _, _, version = task.env.rpartition("-v")
+        return task.family, version, task.budget
+
+    with_reference = [task for task in tasks if task.base]
+    return list(grouped(with_reference, kind).values())
 
 
-def pooled(pool: list[Task]) -> str:
+def pool_name(pool: list[Task]) -> str:
     """A pool's name in a title"""
     if len(pool) == 1:
         return pool[0].label
     envs = ", ".join(task.env for task in pool)
-    return f"{len(pool)} environments ({envs}), {pool[0].label.partition(', ')[2]}"
+    return f"{len(pool)} environments ({envs}), {pool[0].size}"
 
 
-def everywhere(pool: list[Task]) -> tuple[dict[str, list[str]], list[str]]:
+def common_methods(pool: list[Task]) -> tuple[dict[str, list[str]], list[str]]:
     """The methods that are in all tasks of a pool, by their label in each, and notes on the others"""
-    there, notes = {}, []
+    common = {}
+    notes = []
     for method, labels in across(pool).items():
         missing = [task.env for task, label in zip(pool, labels) if label is None]
         if missing:
-            notes.append(f"{method} is not among {pooled(pool)}: it has no runs on {', '.join(missing)}")
+            envs = ", ".join(missing)
+            notes.append(f"{method} is not among {pool_name(pool)}: it has no runs on {envs}")
             continue
-        there[method] = labels
+        common[method] = labels
         settings = [task.methods[label][0].settings for task, label in zip(pool, labels)]
-        differ = [name for name in settings[0] if len({str(each.get(name)) for each in settings}) > 1]
-        if differ:
-            notes.append(f"{method} is not the same in all of {pooled(pool)}: {', '.join(differ)} differ")
-    return there, notes
+        names = different(settings)
+        if names:
+            notes.append(f"{method} is not the same in all of {pool_name(pool)}: {', '.join(names)} differ")
+    return common, notes
+
+
+def different(settings: list[dict]) -> list[str]:
+    """The names of options that are not the same everywhere, among those of the first"""
+    names = []
+    for name in settings[0]:
+        values = {str(each.get(name)) for each in settings}
+        if len(values) > 1:
+            names.append(name)
+    return names
+
+
+# Tables
 
 
 def report(
-    runs: list[Run], out: Path, reference: str | None, center: str, metric: str, said: list[str] = ()
+    tasks: list[Task], out: Path, center: str, metric: str, notes: list[str] = ()
 ) -> tuple[list[Path], list[str]]:
     """Writes and prints OUT/auc.csv, .md and .tex, writes the runs' own figures to OUT/auc_runs.csv; returns the files,
-    and notes on what is not compared. Below the tables stand these and what has been `said` of the runs."""
-    tasks, notes = compare(runs, reference, center)
+    and new notes on what is not compared. Below the tables stand these and the notes on what was read and compared."""
     if not tasks:
-        return [], notes
-    parts = [alone(task, center, metric) for task in tracked(tasks, "areas")]
+        return [], []
+    tables = []
+    records = []
+    found = []
+    for task in tracked(tasks, "areas"):
+        table, some = task_table(task, center, metric)
+        tables.append(table)
+        records += some
     for pool in pools(tasks):
-        if len(pool) > 1:
-            methods, missing = everywhere(pool)
-            parts.append(together(pool, methods, center))
-            notes += missing
-    tables, records = [table for table, _ in parts], [record for _, some in parts for record in some]
+        if len(pool) == 1:
+            continue
+        methods, missing = common_methods(pool)
+        table, some = pool_table(pool, methods, center)
+        tables.append(table)
+        records += some
+        found += missing
+    found += no_intervals(tasks, records)
+    each = out / "auc_runs.csv"
+    write_csv(each, run_records(tasks, metric))
+    files = write(out / "auc", records, tables, FOOT, [*notes, *found])
+    return [*files, each], found
+
+
+def no_intervals(tasks: list[Task], records: list[dict]) -> list[str]:
+    """Notes on percents without an interval where the runs are enough for one"""
+    notes = []
     for record in records:
-        each = [len(group) for task in tasks if task.env in record["environment"] for group in task.methods.values()]
-        missing = np.isnan(record["percent_low"]) and not np.isnan([record["percent"], record["better"]]).any()
-        if missing and min(each) > 2:
-            where = f"{record['environment']}, {record['method']}"
-            notes.append(
-                f"{where}: no interval of the percents: drawn again, the reference's area is not always positive"
-            )
-    each = []
+        groups = [task.methods.values() for task in tasks if task.env in record["environment"]]
+        fewest = min(len(runs) for methods in groups for runs in methods)
+        compared = not np.isnan([record["percent"], record["better"]]).any()
+        if compared and fewest > 2 and np.isnan(record["percent_low"]):
+            method = f"{record['environment']}, {record['method']}"
+            reason = "drawn again, the reference's area is not always positive"
+            notes.append(f"{method}: no interval of the percents: {reason}")
+    return notes
+
+
+def run_records(tasks: list[Task], metric: str) -> list[dict]:
+    """The figures of each run"""
+    records = []
     for task in tasks:
         for method, group in task.methods.items():
             for run, area, final in zip(group, task.areas(method), task.finals(method, metric)):
-                each.append({"path": run.path, "environment": run.env, "steps": run.budget, "method": method})
-                each[-1] |= {"seed": run.seed, "first": int(task.first), "last": int(task.last)}
-                each[-1] |= {"auc": area, "final": final}
-    write_csv(out / "auc_runs.csv", each)
-    return [*write(out / "auc", records, tables, FOOT, [*said, *notes]), out / "auc_runs.csv"], notes
+                record = {"path": run.path, "environment": run.env, "steps": run.budget, "method": method}
+                record |= {"seed": run.seed, "first": int(task.first), "last": int(task.last)}
+                record |= {"auc": area, "final": final}
+                records.append(record)
+    return records
 
 
-def alone(task: Task, center: str, metric: str) -> tuple[tuple, list[dict]]:
+def task_table(task: Task, center: str, metric: str) -> tuple[tuple, list[dict]]:
     """The table of one environment, and its records"""
-    curve, other = "evaluation" if metric == "eval" else "training", "iqm" if center == "mean" else "mean"
-    head = ["method", "n", f"AUC, {shown(center)} (95 %)", f"AUC, {shown(other)}", "final return"]
-    head += [f"% of {task.base} (95 %)", f"P(better than {task.base})"] if task.base else []
-    records, rows = [], []
+    other = "iqm" if center == "mean" else "mean"
+    head = ["method", "n", f"AUC, {center_name(center)} (95 %)", f"AUC, {center_name(other)}", "final return"]
+    if task.base:
+        head += [f"% of {task.base} (95 %)", f"P(better than {task.base})"]
+    records = []
+    rows = []
     for method, group in task.methods.items():
-        x, final = task.areas(method), task.finals(method, metric).mean()
-        low, high = bootstrap([x], lambda drawn: CENTERS[center](drawn[0]))
-        record = {"environment": task.env, "steps": task.budget, "first": int(task.first), "last": int(task.last)}
-        record |= {"method": method, "n": len(group), "center": center, "low": low, "high": high}
-        record |= {name: f(x) for name, f in CENTERS.items()} | {"final": final, "reference": task.base}
-        records.append(record | against([task], [method], CENTERS[center]))
-        rows.append([method, str(len(group)), with_interval(record[center], low, high), number(record[other])])
-        rows[-1] += [number(final), *(comparison(records[-1]) if task.base else [])]
-    title = f"{task.label}: area under the {curve} curve from step {task.first:,.0f} to {task.last:,.0f}"
+        record = task_record(task, method, center, metric)
+        area = with_interval(record[center], record["low"], record["high"])
+        row = [method, str(len(group)), area, number(record[other]), number(record["final"])]
+        if task.base:
+            row += comparison(record)
+        records.append(record)
+        rows.append(row)
+    curve = "evaluation" if metric == "eval" else "training"
+    steps = f"from step {task.first:,.0f} to {task.last:,.0f}"
+    title = f"{task.label}: area under the {curve} curve {steps}"
     return (title, head, rows), records
 
 
-def together(pool: list[Task], methods: dict[str, list[str]], center: str) -> tuple[tuple, list[dict]]:
+def task_record(task: Task, method: str, center: str, metric: str) -> dict:
+    """The figures of a method in one environment"""
+    areas = task.areas(method)
+    low, high = bootstrap([areas], lambda drawn: CENTERS[center](drawn[0]))
+    record = {"environment": task.env, "steps": task.budget, "first": int(task.first), "last": int(task.last)}
+    record |= {"method": method, "n": len(areas), "center": center, "low": low, "high": high}
+    for name, function in CENTERS.items():
+        record[name] = function(areas)
+    record["final"] = task.finals(method, metric).mean()
+    record["reference"] = task.base
+    return record | against([task], [method], CENTERS[center])
+
+
+def pool_table(pool: list[Task], methods: dict[str, list[str]], center: str) -> tuple[tuple, list[dict]]:
     """The table of several environments, and its records"""
-    records, rows, base = [], [], pool[0].methods[pool[0].base][0].name
+    first = pool[0]
+    base = first.methods[first.base][0].name
+    envs = ", ".join(task.env for task in pool)
+    records = []
+    rows = []
     for method, labels in methods.items():
         n = sum(len(task.methods[label]) for task, label in zip(pool, labels))
-        record = {"environment": ", ".join(task.env for task in pool), "steps": pool[0].budget, "method": method}
-        record |= {"n": n, "center": center, "reference": base, **against(pool, labels, CENTERS[center])}
+        record = {"environment": envs, "steps": first.budget, "method": method}
+        record |= {"n": n, "center": center, "reference": base}
+        record |= against(pool, labels, CENTERS[center])
         records.append(record)
         rows.append([method, str(n), *comparison(record)])
-    head = ["method", "n", f"% of {base}, {shown(center)} (95 %)", f"P(better than {base})"]
-    return (f"{pooled(pool)}: mean over environments", head, rows), records
+    head = ["method", "n", f"% of {base}, {center_name(center)} (95 %)", f"P(better than {base})"]
+    return (f"{pool_name(pool)}: mean over environments", head, rows), records
 
 
-def shown(center: str) -> str:
+def center_name(center: str) -> str:
+    """As a reader knows it"""
     return "IQM" if center == "iqm" else center
 
 
 def comparison(record: dict) -> list[str]:
     """The cells of a record's percent and probability of improvement"""
-    cells = []
-    for name, digits in (("percent", 1), ("better", 2)):
-        cells.append(with_interval(*(record[name + end] for end in ("", "_low", "_high")), digits))
-    return cells
+    percents = with_interval(record["percent"], record["percent_low"], record["percent_high"])
+    chances = with_interval(record["better"], record["better_low"], record["better_high"], 2)
+    return [percents, chances]

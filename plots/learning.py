@@ -1,4 +1,4 @@
-"""What `pmoe plot PATH...` does: reads the runs, says what it read, draws and tabulates, and says what it left out."""
+"""What `pmoe plot PATH...` does: reads the runs, says what it read, plots and tabulates, and says what it left out."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,12 +7,13 @@ from pathlib import Path
 
 from rich.text import Text
 
+from ..terminal import console
 from . import auc, curves, paper, profile
-from .runs import PlotError, find, overview
-from .tables import console
+from .runs import PlotError, Run, find, overview
 
-OWN = ("auc*", "table[2-4].*", "profile.*", "curves.*")  # what it writes
-OWN += ("routing*", "primitives*", "tsne*", "trajectories*", "exploration*")
+# The files that it writes
+PATTERNS = ("auc*", "table[2-4].*", "profile.*", "curves.*")
+PATTERNS += ("routing*", "primitives*", "tsne*", "trajectories*", "exploration*")
 
 
 def report(
@@ -22,7 +23,7 @@ def report(
     areas: bool = False,
     profiles: bool = False,
     reference: str | None = None,
-    usual: str | None = None,
+    default_reference: str | None = None,
     metric: str = "eval",
     center: str = "mean",
     show_seeds: bool = False,
@@ -31,53 +32,97 @@ def report(
     analyses: Sequence = (),
 ) -> list[Path]:
     """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or of the
-    `usual` one if that has runs already; `analyses` are functions (runs, out) -> (files, notes) that show policies.
-    PlotError: there is nothing to draw, or no such reference."""
+    `default_reference` if that has runs already; `analyses` are functions (runs, out) -> (files, notes) that show
+    policies. PlotError: there is nothing to plot, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
-        raise PlotError("; ".join([*notes[:3], f"and {len(notes) - 3} more"] if len(notes) > 4 else notes))
+        raise PlotError(summary(notes))
     if reference:
         reference = auc.reference_name(runs, reference)
-    elif usual:
+    elif default_reference:
         try:
-            reference = auc.reference_name(runs, usual)
+            reference = auc.reference_name(runs, default_reference)
         except PlotError as error:
             notes.append(f"{error}; percents are of the default")
-    table, more = overview(runs, metric)
+    table, on_runs = overview(runs, metric)
     console().print(table)
-    files, shown, failed = [], [], []
-    for analysis in analyses:
-        try:
-            written, said = analysis(runs, out)
-            files, shown = files + written, shown + said
-        except PlotError as error:
-            failed.append(str(error))
-    if failed and not files and not areas and not profiles:
-        raise PlotError("; ".join(dict.fromkeys(failed)))
-    written, unseen = curves.draw(runs, out, metric, center, show_seeds, smooth, x)
-    files, notes = files + written, notes + more + unseen
+
+    files, on_policies, failures = analyse(runs, out, analyses)
+    if failures and not files and not areas and not profiles:
+        raise PlotError("; ".join(dict.fromkeys(failures)))
+
+    written, on_curves = curves.plot(runs, out, metric, center, show_seeds, smooth, x)
+    files += written
+    notes += on_runs + on_curves
+    if areas or profiles:
+        tasks, on_tasks = auc.compare(runs, reference, center)
+        notes += on_tasks
     if areas:
-        written, more = auc.report(runs, out, reference, center, metric, notes)
-        files, notes = files + written, notes + more
-        written, more = paper.report(runs, out, center, metric)
-        files, notes = files + written, notes + more
+        written, on_areas = auc.report(tasks, out, center, metric, notes)
+        files += written
+        notes += on_areas
+        written, on_tables = paper.report(runs, out, center, metric)
+        files += written
+        notes += on_tables
     if profiles:
-        written, more = profile.draw(runs, out, reference, center)
-        files, notes = files + written, notes + more
-    old = {file.name for pattern in OWN for file in out.glob(pattern)} - {file.name for file in files}
-    if old:
-        notes.append(f"{out} has {', '.join(sorted(old))} of an earlier call")
-    for note in dict.fromkeys(notes + shown + failed):
+        written, on_profiles = profile.plot(tasks, runs, out, center)
+        files += written
+        notes += on_profiles
+    notes += earlier(out, files)
+    for note in dict.fromkeys(notes + on_policies + failures):
         console().print(Text("note ", "yellow") + Text(note), soft_wrap=True)
     return files
 
 
+def summary(notes: list[str]) -> str:
+    """Why there is nothing to plot, the first reasons of many"""
+    if len(notes) <= 4:
+        return "; ".join(notes)
+    return "; ".join([*notes[:3], f"and {len(notes) - 3} more"])
+
+
+def analyse(runs: list[Run], out: Path, analyses: Sequence) -> tuple[list[Path], list[str], list[str]]:
+    """The files of the figures of policies, notes on them, and why others cannot be"""
+    files = []
+    notes = []
+    failures = []
+    for analysis in analyses:
+        try:
+            written, found = analysis(runs, out)
+        except PlotError as error:
+            failures.append(str(error))
+        else:
+            files += written
+            notes += found
+    return files, notes, failures
+
+
+def earlier(out: Path, files: list[Path]) -> list[str]:
+    """A note on what an earlier call wrote and this one did not"""
+    written = {file.name for file in files}
+    found = {file.name for pattern in PATTERNS for file in out.glob(pattern)}
+    old = sorted(found - written)
+    if not old:
+        return []
+    return [f"{out} has {', '.join(old)} of an earlier call"]
+
+
 def analyses(wanted: dict[str, bool], episodes: int, states: int) -> list[Callable]:
-    """Functions (runs, out) -> (files, notes) that draw the figures of policies that are wanted. PlotError: a library
+    """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted. PlotError: a library
     is missing."""
-    takes = {"routing": {"episodes": episodes}, "primitives": {"episodes": episodes}, "tsne": {"count": states}}
-    takes |= {"trajectories": {"episodes": episodes}, "exploration": {}}
-    modules = {name: import_module(f"{__package__}.{name}") for name in takes if wanted[name]}
-    if "tsne" in modules:
-        modules["tsne"].check()
-    return [partial(module.report, **takes[name]) for name, module in modules.items()]
+    options = {
+        "routing": {"episodes": episodes},
+        "primitives": {"episodes": episodes},
+        "tsne": {"count": states},
+        "trajectories": {"episodes": episodes},
+        "exploration": {},
+    }
+    functions = []
+    for name, arguments in options.items():
+        if not wanted[name]:
+            continue
+        module = import_module(f"{__package__}.{name}")
+        if name == "tsne":
+            module.check()
+        functions.append(partial(module.report, **arguments))
+    return functions

@@ -1,11 +1,11 @@
 """Tables 2 to 4 of arXiv 2104.09122 in their layout, with its printed numbers below what the runs give."""
 
 import csv
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from .auc import FOOT, Task, across, against, compare, comparison
-from .runs import Run
+from .auc import FOOT, Task, across, against, comparison, new_task, shortened
+from .runs import Run, grouped
 from .stats import CENTERS
 from .tables import write
 
@@ -15,69 +15,141 @@ TABLES = {  # the reference, and what the numbers are
     "table3": ("DAC", "Table 3: area under the {} curve in percent of DAC's"),
     "table4": ("PMOE-SAC K=2", "Table 4: area under the {} curve by K, in percent of that of K = 2"),
 }
-PRINTED_K = {("PMOE-SAC", "HalfCheetah"): 2, ("PMOE-SAC", "HumanoidStandup"): 10}  # of tables 2 and 3; else 4
-PRINTED_K |= {("PMOE-PPO", "Humanoid"): 8, ("PMOE-PPO", "HumanoidStandup"): 8}
+PRINTED_K = {  # of tables 2 and 3; else 4
+    ("PMOE-SAC", "HalfCheetah"): 2,
+    ("PMOE-SAC", "HumanoidStandup"): 10,
+    ("PMOE-PPO", "Humanoid"): 8,
+    ("PMOE-PPO", "HumanoidStandup"): 8,
+}
+
+
+@dataclass
+class Printed:
+    """A table as it is printed"""
+
+    item: str  # table2, table3 or table4
+    values: dict[tuple[str, str, str], str]  # by environment, method, setting
+
+    def key(self, run: Run) -> tuple[str, str, str]:
+        """Where a run's method stands"""
+        setting = f"k={run.args['k']}" if self.item == "table4" else ""
+        return printed_env(run), run.name, setting
+
+    def rank(self, name: str) -> int:
+        """The place of an environment or a method among the rows and columns"""
+        names = dict.fromkeys(name for key in self.values for name in key)
+        return list(names).index(name)
+
+    def k(self, run: Run) -> int:
+        """The number of primitives that the printed value is of"""
+        if self.item == "table4":
+            return run.args["k"]
+        return PRINTED_K.get((run.name, printed_env(run)), 4)
+
+
+def printed_env(run: Run) -> str:
+    """Its environment's name in the paper"""
+    return run.env.removesuffix("-v4")
+
+
+def read_printed(item: str) -> Printed:
+    values = {}
+    with open(PRINTED) as file:
+        for row in csv.DictReader(file):
+            if row["item"] == item:
+                values[row["env"], row["method"], row["setting"]] = row["value"]
+    return Printed(item, values)
 
 
 def report(runs: list[Run], out: Path, center: str, metric: str) -> tuple[list[Path], list[str]]:
     """Writes and prints OUT/table2 to table4 as .csv, .md and .tex, each where its reference and another of its methods
     have runs on a -v4 environment, the counterpart of the paper's -v2; returns the files, and notes."""
-    with open(PRINTED) as file:
-        printed = list(csv.DictReader(file))
-    files, notes = [], []
+    files = []
+    notes = []
     for item, (reference, title) in TABLES.items():
-        values = {(p["env"], p["method"], p["setting"]): p["value"] for p in printed if p["item"] == item}
-        places = {name: i for i, name in enumerate(dict.fromkeys(name for key in values for name in key))}
-        mine = [run for run in runs if run.env.endswith("-v4") and key(item, run) in values]
-        tasks, more = compare(mine, reference, center)
-        tasks = [task for task in tasks if task.base and len(task.methods) > 1]
+        printed = read_printed(item)
+        tasks, cuts = compared(runs, printed, reference)
         if not tasks:
             continue
-        notes += [f"table {item[-1]}: {note}" for note in more if "areas up to" in note]
-        tasks.sort(key=lambda task: places[task.env.removesuffix("-v4")])
-        records, columns = cells(item, tasks, values, CENTERS[center])
-        columns = dict(sorted(columns.items(), key=lambda column: places[column[0].partition(" K=")[0]]))
-        title = title.format("evaluation" if metric == "eval" else "training")
-        foot = f"{FOOT} Printed: Gym's -v2, the paper's settings. Compared: " + "; ".join(
-            f"{t.label} from {t.first:,.0f} to {t.last:,.0f}, {len(min(t.methods.values(), key=len))} runs or more"
-            for t in tasks
-        )
-        files += write(out / item, records, [layout(item, title, tasks, columns)], foot)
+        number = item.removeprefix("table")
+        notes += [f"table {number}: {note}" for note in cuts]
+
+        columns, records = cells(printed, tasks, center)
+        curve = "evaluation" if metric == "eval" else "training"
+        table = layout(item, title.format(curve), tasks, columns)
+        comparisons = "; ".join(extent(task) for task in tasks)
+        foot = f"{FOOT} Printed: Gym's -v2, the paper's settings. Compared: {comparisons}"
+        files += write(out / item, records, [table], foot)
     return files, notes
 
 
-def key(item: str, run: Run) -> tuple[str, str, str]:
-    """Where a run's method stands in the printed table: environment, method, setting"""
-    return run.env.removesuffix("-v4"), run.name, f"k={run.args['k']}" if item == "table4" else ""
+def compared(runs: list[Run], printed: Printed, reference: str) -> tuple[list[Task], list[str]]:
+    """Tasks in the table's order, of the runs that it has, and notes on what ends a comparison early"""
+    known = [run for run in runs if run.env.endswith("-v4") and printed.key(run) in printed.values]
+    tasks = []
+    notes = []
+    for group in grouped(known, printed_env).values():
+        task = new_task(group, "all", reference)
+        if task.first < task.last and task.base and len(task.methods) > 1:
+            tasks.append(task)
+            notes += shortened(task, group)
+    tasks.sort(key=lambda task: printed.rank(task.env.removesuffix("-v4")))
+    return tasks, notes
 
 
-def cells(item: str, tasks: list[Task], values: dict, center: Callable) -> tuple[list[dict], dict[str, list]]:
-    """Records, and by method its cell and the printed one in every task"""
-    records, table = [], {}
+def extent(task: Task) -> str:
+    """What is compared in a task"""
+    fewest = min(len(group) for group in task.methods.values())
+    return f"{task.label} from {task.first:,.0f} to {task.last:,.0f}, {fewest} runs or more"
+
+
+def cells(printed: Printed, tasks: list[Task], center: str) -> tuple[dict[str, list], list[dict]]:
+    """By method its cell and the printed one in every task, and records"""
+    columns = {}
+    records = []
     for method, labels in across(tasks).items():
-        table[method] = []
+        columns[method] = []
         for task, label in zip(tasks, labels):
             if label is None:
-                table[method].append(("", ""))
+                columns[method].append(("", ""))
                 continue
-            run, figures = task.methods[label][0], against([task], [label], center)
-            value, k = values[key(item, run)], PRINTED_K.get((run.name, run.env.removesuffix("-v4")), 4)
-            other = run.name.startswith("PMOE") and item != "table4" and k != run.args["k"]
-            table[method].append((comparison(figures)[0], value + (f" (K={k})" if other else "")))
-            records.append({"environment": task.env, "steps": task.budget, "first": int(task.first)})
-            records[-1] |= {"last": int(task.last), "method": label, "n": len(task.methods[label])}
-            records[-1] |= {name: x for name, x in figures.items() if name.startswith("percent")}
-            records[-1] |= {"printed": float(value), "printed_k": run.args["k"] if item == "table4" else k}
-    return records, table
+            run = task.methods[label][0]
+            figures = against([task], [label], CENTERS[center])
+            value = printed.values[printed.key(run)]
+            k = printed.k(run)
+            records.append(cell_record(task, label, figures, float(value), k))
+            if run.name.startswith("PMOE") and k != run.args["k"]:
+                value = f"{value} (K={k})"
+            percent, _ = comparison(figures)
+            columns[method].append((percent, value))
+
+    def rank(method: str) -> int:
+        name, *_ = method.partition(" K=")
+        return printed.rank(name)
+
+    ordered = {method: columns[method] for method in sorted(columns, key=rank)}
+    return ordered, records
 
 
-def layout(item: str, title: str, tasks: list[Task], table: dict[str, list[tuple[str, str]]]) -> tuple:
+def cell_record(task: Task, label: str, figures: dict[str, float], value: float, k: int) -> dict:
+    record = {"environment": task.env, "steps": task.budget, "first": int(task.first), "last": int(task.last)}
+    record |= {"method": label, "n": len(task.methods[label])}
+    for name in ("percent", "percent_low", "percent_high"):
+        record[name] = figures[name]
+    return record | {"printed": value, "printed_k": k}
+
+
+def layout(item: str, title: str, tasks: list[Task], columns: dict[str, list[tuple[str, str]]]) -> tuple:
     """Title, head and rows: environments along the columns or, in table 4, K; below each row the printed one"""
-    twice = {task.env for task in tasks if sum(task.env == other.env for other in tasks) > 1}
-    names = [task.env + (f", {task.budget:,} steps" if task.env in twice else "") for task in tasks]
-    lines = table.items()
+    envs = [task.env for task in tasks]
     if item == "table4":
-        lines = list(zip(names, zip(*table.values())))
-        names = [method.removeprefix("PMOE-SAC ") for method in table]
-    rows = [list(row) for name, pairs in lines for row in zip((name, "  printed"), *pairs)]
-    return title, ["", *names], rows
+        head = [method.removeprefix("PMOE-SAC ") for method in columns]
+        lines = zip(envs, zip(*columns.values()))
+    else:
+        head = envs
+        lines = columns.items()
+    rows = []
+    for name, pairs in lines:
+        rows.append([name, *(percent for percent, _ in pairs)])
+        rows.append(["  printed", *(value for _, value in pairs)])
+    return title, ["", *head], rows

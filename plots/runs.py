@@ -4,13 +4,14 @@ import json
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
-from .tables import tracked
+from ..terminal import spans, tracked
 
 FILES = {"eval": ("eval.csv", "return_mean"), "train": ("episodes.csv", "episodic_return")}  # by --metric
 NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
@@ -24,13 +25,15 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
     "mcp-ppo": "MCP-PPO",
     "dac": "DAC",
 }
-# options that make no other experiment, or stand in the label as they are
-FREE = ("env_id", "k", "tag", "seed", "num_seeds", "run_dir", "device", "compile", "checkpoint_every", "resume")
-FREE += ("overwrite", "keep_replay", "track")
+LEGEND = ["SAC", "PPO", *NAMES.values()]  # the order of methods
+
+# Options that stand in the label as they are, or have no say in what is learnt.
+FREE = ("env_id", "k", "tag", "seed", "num_seeds", "total_timesteps", "run_dir", "device", "compile", "track")
+FREE += ("eval_every", "eval_episodes", "checkpoint_every", "keep_replay", "resume", "overwrite")
 
 
 class PlotError(ValueError):
-    """Why there is nothing to draw, in one line"""
+    """Why there is nothing to plot, in one line"""
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Run:
     age: float  # seconds since the curve was written
     wall_time: float | None  # seconds, of a finished run
     notes: list[str]
+    file: str = ""  # the algorithm's, where config.json names it
     method: str = ""  # as `name_methods` calls it
     policy: tuple | None = None  # step and actor, as `policies.trained` has loaded them
 
@@ -62,10 +66,17 @@ class Run:
         return self.args["total_timesteps"]
 
     @property
+    def annealed(self) -> bool:
+        """Whether what it learns depends on its number of steps"""
+        return bool(self.args.get("anneal_lr", False))
+
+    @property
     def tag(self) -> str:
         """What its directory's name says beside algorithm and K"""
-        folder = os.fsencode(self.path.resolve().parent.name).decode(errors="replace")
-        return folder.removeprefix(f"{self.algo}-k{self.args['k']}").removeprefix("-")
+        folder = os.fsencode(self.path.resolve().parent.name)
+        name = folder.decode(errors="replace")
+        plain = f"{self.algo}-k{self.args['k']}"
+        return name.removeprefix(plain).removeprefix("-")
 
     @property
     def family(self) -> str:
@@ -74,212 +85,376 @@ class Run:
 
     @property
     def name(self) -> str:
-        """In the papers' legends; a fork's is its own"""
-        plain = self.algo in ("sac", "ppo") and self.args["k"] == 1
-        return self.algo.upper() if plain else NAMES.get(self.algo, self.algo)
+        """In the papers' legends; a fork has the name of its file"""
+        if self.algo in ("sac", "ppo") and self.args["k"] == 1:
+            return self.algo.upper()
+        return NAMES.get(self.algo, self.algo)
 
     @property
     def base(self) -> str:
         """The name with its number of primitives, where that says something"""
-        return self.name if self.name in ("SAC", "PPO") else f"{self.name} K={self.args['k']}"
+        if self.name in ("SAC", "PPO"):
+            return self.name
+        return f"{self.name} K={self.args['k']}"
 
     @property
     def settings(self) -> dict:
-        return {name: x for name, x in self.args.items() if name not in FREE}
+        """Options that make another method; the number of steps does where it changes what is learnt"""
+        settings = {name: value for name, value in self.args.items() if name not in FREE}
+        if self.annealed:
+            settings["total_timesteps"] = self.budget
+        return settings
+
+
+def grouped(items: Iterable, key: Callable) -> dict:
+    """Lists of the items that have one key"""
+    groups = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return dict(groups)
+
+
+# Reading
 
 
 def find(paths: list[Path], metric: str = "eval") -> tuple[list[Run], list[str]]:
     """The runs below the paths that have a curve, and notes on what has none."""
     directories, notes = folders(paths)
-    read_ones = [(directory, read(directory, metric)) for directory in tracked(directories, "reading runs")]
-    notes += [f"{directory}: {run}; left out" for directory, run in read_ones if not isinstance(run, Run)]
-    return name_methods([run for _, run in read_ones if isinstance(run, Run)], notes), notes
+    runs = []
+    for directory in tracked(directories, "reading runs"):
+        try:
+            run = read(directory, metric)
+        except PlotError as error:
+            notes.append(f"{directory}: {error}; left out")
+        else:
+            runs.append(run)
+    return name_methods(runs, notes), notes
 
 
 def folders(paths: list[Path]) -> tuple[list[Path], list[str]]:
     """The run directories at and below the paths, and notes on paths without any"""
-    found, notes = {}, []
+    found = {}
+    notes = []
     for path in paths:
         if not path.is_dir():
-            notes.append(f"{path}: {'is a file, no folder of runs' if path.exists() else 'no such folder'}")
+            reason = "is a file, no folder of runs" if path.exists() else "no such folder"
+            notes.append(f"{path}: {reason}")
             continue
-        there, seen = False, set()
-        for folder, inner, files in os.walk(path, followlinks=True, onerror=lambda error: notes.append(str(error))):
-            if {"config.json", "eval.csv", "episodes.csv"} & set(files):
-                there = bool(found.setdefault(os.path.realpath(folder), Path(folder)))
-            inner[:] = sorted(inner) if os.path.realpath(folder) not in seen else []  # links may go in circles
-            seen.add(os.path.realpath(folder))
-        if not there:
+        below = folders_below(path, notes)
+        if not below:
             notes.append(f"{path}: no run there")
+        for folder in below:
+            found.setdefault(os.path.realpath(folder), folder)
     return list(found.values()), notes
 
 
-def read_config(directory: Path) -> tuple[str, dict]:
-    """Algorithm and options of a run. PlotError: it is none."""
+def folders_below(path: Path, notes: list[str]) -> list[Path]:
+    """The run directories at and below a path; folders that cannot be read are added to the notes."""
+    found = []
+    visited = set()
+
+    def note(error: OSError) -> None:
+        notes.append(str(error))
+
+    for folder, subfolders, files in os.walk(path, followlinks=True, onerror=note):
+        if not {"config.json", "eval.csv", "episodes.csv"}.isdisjoint(files):
+            found.append(Path(folder))
+        # Links may go in circles.
+        place = os.path.realpath(folder)
+        if place in visited:
+            subfolders.clear()
+        subfolders.sort()
+        visited.add(place)
+    return found
+
+
+def new_run(directory: Path) -> Run:
+    """The run in a directory, its curve not yet read. PlotError: there is none."""
+    kinds = {"env_id": str, "k": int, "seed": int, "total_timesteps": int}
     try:
         config = json.loads((directory / "config.json").read_text())
-        algo, args = config["algo"], config["args"]
-        fields = {"env_id": str, "k": int, "seed": int, "total_timesteps": int}
-        if type(algo) is not str or any(type(args[name]) is not kind for name, kind in fields.items()):
+        algo = config["algo"]
+        args = config["args"]
+        # type(), as isinstance() takes True for a number.
+        odd = [name for name, kind in kinds.items() if type(args[name]) is not kind]
+        if odd or type(algo) is not str:
             raise ValueError
     except FileNotFoundError:
         raise PlotError("no run, it has no config.json") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise PlotError("no run, its config.json is damaged or of something else") from None
-    return algo, args
+    # Older runs name no file.
+    file = str(config.get("file") or "")
+    return Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [], file)
 
 
-def read(directory: Path, metric: str) -> "Run | str":
-    """The run in a directory, or why there is none."""
+def read_config(directory: Path) -> tuple[str, dict]:
+    """Algorithm and options of a run. PlotError: it is none."""
+    run = new_run(directory)
+    return run.algo, run.args
+
+
+def read(directory: Path, metric: str) -> Run:
+    """The run in a directory. PlotError: why there is none."""
+    run = new_run(directory)
+    name, column = FILES[metric]
+    file = directory / name
     try:
-        algo, args = read_config(directory)
-    except PlotError as error:
-        return str(error)
-    file, column = FILES[metric]
-    try:
-        steps, returns, notes = read_csv(directory / file, column)
-        age = time.time() - (directory / file).stat().st_mtime
+        run.steps, run.returns, run.notes = read_csv(file, column)
+        run.age = time.time() - file.stat().st_mtime
     except OSError as error:
-        return f"{file} cannot be read ({error.strerror})"
+        raise PlotError(f"{name} cannot be read ({error.strerror})") from None
     except ValueError as error:
-        return f"{file} {error}"
-    wall_time = None
+        raise PlotError(f"{name} {error}") from None
+
+    try:
+        done = read_done(directory)
+    except ValueError as error:
+        run.notes.append(str(error))
+        return run
+    if done is None:
+        return run
+    last, wall_time = done
+    # A run that is made longer has a larger budget than it had when it was done.
+    if last >= run.budget:
+        run.wall_time = wall_time
+    if metric == "eval" and run.steps[-1] < last:
+        run.notes.append(f"finished, but {name} ends at step {run.steps[-1]:,.0f} of {last:,}")
+    return run
+
+
+def read_done(directory: Path) -> tuple[int, float] | None:
+    """Last step and seconds of a finished run, None of another. ValueError: done.json is damaged."""
     try:
         done = json.loads((directory / "done.json").read_text())
-        last, wall_time = int(done["step"]), float(done["wall_time"])
-        if metric == "eval" and steps[-1] < last:
-            notes.append(f"finished, but {file} ends at step {steps[-1]:,.0f} of {last:,}")
+        return int(done["step"]), float(done["wall_time"])
     except FileNotFoundError:
-        pass
+        return None
     except (OSError, ValueError, KeyError, TypeError):
-        notes.append("done.json is damaged; taken as unfinished")
-    return Run(directory, algo, args, steps, returns, age, wall_time, notes)
+        raise ValueError("done.json is damaged; taken as unfinished") from None
 
 
 def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Steps (T,), the column (T,) and notes; a half-written last line is left out. ValueError: there are none."""
     head, _, body = file.read_text(errors="replace").partition("\n")
+    if not head:
+        raise ValueError("is empty")
     names = head.split(",")
     if not {"step", column} <= set(names):
-        raise ValueError(f"has no column {column!r}: it begins {head[:50]!r}" if head else "is empty")
+        raise ValueError(f"has no column {column!r}: it begins {head[:50]!r}")
+
     whole, _, rest = body.rpartition("\n")
-    notes = [f"{file.name} has a half-written last line, left out"] if rest else []
-    if not whole.strip():
-        raise ValueError("has no rows yet")
-    lines = whole.splitlines()
-    if odd := [i for i, line in enumerate(lines, 2) if line.count(",") != len(names) - 1]:
-        raise ValueError(f"is damaged: line {odd[0]} has not {len(names)} columns")
-    columns = (names.index("step"), names.index(column))
-    try:
-        steps, values = np.loadtxt(lines, delimiter=",", usecols=columns, ndmin=2).T
-    except ValueError as error:
-        raise ValueError(f"is damaged: {str(error).split(';')[0]}") from None
+    notes = []
+    if rest:
+        notes.append(f"{file.name} has a half-written last line, left out")
+    steps, values = numbers(whole, names, column)
+
     finite = np.isfinite(steps) & np.isfinite(values)
-    if not finite.all():
-        notes.append(f"{file.name}: {(~finite).sum()} of its {len(finite)} rows are not finite, left out")
     if not finite.any():
         raise ValueError("has no finite row")
-    back = np.flatnonzero(np.diff(steps[finite]) < 0)
-    if len(back):
-        raise ValueError(f"is damaged: after step {steps[finite][back[0]]:.0f} comes an earlier one")
-    steps, where = np.unique(steps[finite], return_inverse=True)  # parallel environments end episodes at one step
-    if column == "return_mean" and len(steps) < len(where):
-        notes.append(f"{file.name}: {len(where) - len(steps)} steps stand there more than once, averaged")
-    return steps, np.bincount(where, values[finite]) / np.bincount(where), notes
+    if not finite.all():
+        odd = (~finite).sum()
+        notes.append(f"{file.name}: {odd} of its {len(finite)} rows are not finite, left out")
+    steps, values = steps[finite], values[finite]
+
+    backward = np.flatnonzero(np.diff(steps) < 0)
+    if len(backward):
+        step = steps[backward[0]]
+        raise ValueError(f"is damaged: after step {step:.0f} comes an earlier one")
+
+    # Parallel environments end episodes at one step: their mean stands there.
+    unique, places = np.unique(steps, return_inverse=True)
+    twice = len(steps) - len(unique)
+    if twice and column == "return_mean":
+        notes.append(f"{file.name}: {twice} steps stand there more than once, averaged")
+    means = np.bincount(places, values) / np.bincount(places)
+    return unique, means, notes
+
+
+def numbers(text: str, names: list[str], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and the column (rows,) of a CSV file's lines below its head. ValueError: why there are none."""
+    if not text.strip():
+        raise ValueError("has no rows yet")
+    lines = text.splitlines()
+    for i, line in enumerate(lines, 2):
+        if line.count(",") != len(names) - 1:
+            raise ValueError(f"is damaged: line {i} has not {len(names)} columns")
+    columns = (names.index("step"), names.index(column))
+    try:
+        table = np.loadtxt(lines, delimiter=",", usecols=columns, ndmin=2)
+    except ValueError as error:
+        reason, *_ = str(error).split(";")
+        raise ValueError(f"is damaged: {reason}") from None
+    return table[:, 0], table[:, 1]
+
+
+# Methods
 
 
 def name_methods(runs: list[Run], notes: list[str]) -> list[Run]:
-    """Gives every run its method's label: the paper's name, K, and, where an environment has several configurations of
-    that, the user's tag and the options that differ. A seed that comes twice is left out, with a note."""
-    alike = defaultdict(list)
-    for run in runs:
-        alike[run.base].append(run)
-    for base, group in alike.items():
-        by_env = defaultdict(list)
-        for run in group:
-            by_env[run.env].append(run)
-        common = set.intersection(*(set(run.settings) for run in group))
-        differ = [n for n in sorted(common) if any(len({str(r.args[n]) for r in mine}) > 1 for mine in by_env.values())]
-        tagged = any(len({run.args.get("tag") for run in mine}) > 1 for mine in by_env.values())
-        tags = defaultdict(set)
-        for run in group:
-            parts = [run.args["tag"]] if tagged and run.args.get("tag") else []
-            parts += [f"{run.budget:,} steps" if n == "total_timesteps" else f"{n}={run.args[n]}" for n in differ]
-            run.method = " ".join([base, *parts])
-            tags[run.env, run.method].add(run.tag)
-        for run in group:
-            if len(tags[run.env, run.method]) > 1:  # something differs that not all of them know
-                run.method += f" {run.tag}" if run.tag else ""
-        if unknown := sorted(set.union(*(set(run.settings) for run in group)) - common):
-            notes.append(
-                f"{base}: some config.json lack {', '.join(unknown)}, and are taken as by the rest of their name"
-            )
-    kept = {}
-    for run in runs:
-        one = run.env, run.method, run.seed
-        first, second = sorted([kept.get(one, run), run], key=lambda r: (r.wall_time is None, -r.steps[-1]))
-        if first is not second:
-            notes.append(f"{second.path}: the same seed of the same method as {first.path}; left out")
-        kept[one] = first
-    return list(kept.values())
+    """Gives every run its method's label: the paper's name, K, of forks of one name their folder, and, where an
+    environment has several configurations of that, the user's tag and the options that differ. A seed that comes twice
+    is left out, with a note."""
+    origins = fork_folders(runs)
+
+    def plain_label(run: Run) -> str:
+        origin = origins.get((run.algo, run.file), "")
+        return f"{run.base} {origin}".rstrip()
+
+    for label, group in grouped(runs, plain_label).items():
+        name_configurations(label, group, notes)
+    return without_twins(runs, notes)
+
+
+def fork_folders(runs: list[Run]) -> dict[tuple[str, str], str]:
+    """By algorithm and file the folders of forks that share their name with another file, as short as tells them
+    apart. The project's own algorithms are the same wherever they are installed."""
+    found = {}
+    forks = [run for run in runs if run.file and run.algo not in NAMES]
+    for algo, group in grouped(forks, lambda run: run.algo).items():
+        files = sorted({run.file for run in group})
+        if len(files) == 1:
+            continue
+        folders = [Path(file).parent.parts for file in files]
+        depth = 1
+        while depth < max(map(len, folders)) and len({parts[-depth:] for parts in folders}) < len(files):
+            depth += 1
+        for file, parts in zip(files, folders):
+            # The root of the file system is a part of its own.
+            found[algo, file] = "/".join(parts[-depth:]).replace("//", "/")
+    return found
+
+
+def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
+    """Names the methods of runs that have one algorithm and K: by the label, and by what differs within an
+    environment."""
+    environments = grouped(group, lambda run: run.env).values()
+
+    def differs(value: Callable) -> bool:
+        return any(len({str(value(run)) for run in runs}) > 1 for runs in environments)
+
+    # Older runs lack the newer options.
+    known = [set(run.settings) - {"total_timesteps"} for run in group]
+    common = set.intersection(*known)
+    partly = sorted(set.union(*known) - common)
+
+    different = [name for name in sorted(common) if differs(lambda run, name=name: run.args[name])]
+    tagged = differs(lambda run: run.args.get("tag"))
+    annealed = [run for run in group if run.annealed]
+    lengths = {run.budget for run in annealed}
+    for run in group:
+        parts = [label]
+        if tagged and run.args.get("tag"):
+            parts.append(run.args["tag"])
+        parts += [f"{name}={run.args[name]}" for name in different]
+        if run.annealed and len(lengths) > 1:
+            parts.append(f"{run.budget:,} steps")
+        run.method = " ".join(parts)
+
+    if partly:
+        names = ", ".join(partly)
+        notes.append(f"{label}: some config.json lack {names}, and are taken as by the rest of their name")
+        name_by_tag(group)
+
+
+def name_by_tag(group: list[Run]) -> None:
+    """Tells runs apart that look alike, as something differs that not all of them know: by their directories' tags."""
+    for alike in grouped(group, lambda run: (run.env, run.method)).values():
+        tags = {run.tag for run in alike}
+        if len(tags) == 1:
+            continue
+        for run in alike:
+            run.method = f"{run.method} {run.tag}".rstrip()
+
+
+def without_twins(runs: list[Run], notes: list[str]) -> list[Run]:
+    """One run of each seed of a method: that which has come furthest, rather a finished one"""
+
+    def rank(run: Run) -> tuple:
+        return -run.steps[-1], run.wall_time is None
+
+    kept = []
+    for twins in grouped(runs, lambda run: (run.env, run.method, run.seed)).values():
+        first, *others = sorted(twins, key=rank)
+        kept.append(first)
+        for run in others:
+            notes.append(f"{run.path}: the same seed of the same method as {first.path}; left out")
+    return kept
 
 
 def by_method(runs: list[Run]) -> dict[str, dict[str, list[Run]]]:
     """{environment: {method: runs}}, methods in the order of the papers' legends"""
-    order = ["SAC", "PPO", *NAMES.values()]
-    groups = defaultdict(lambda: defaultdict(list))
-    for run in sorted(runs, key=lambda run: run.seed):
-        groups[run.env][run.method].append(run)
+    ordered = sorted(runs, key=lambda run: run.seed)
+    environments = grouped(ordered, lambda run: run.env)
+    found = {}
+    for env in sorted(environments):
+        methods = grouped(environments[env], lambda run: run.method)
+        labels = sorted(methods, key=lambda label: place(methods[label][0]))
+        found[env] = {label: methods[label] for label in labels}
+    return found
 
-    def place(item) -> tuple:
-        run = item[1][0]
-        rank = order.index(run.name) if run.name in order else len(order)
-        return rank, run.name, run.args["k"], run.budget, item[0]
 
-    return {env: dict(sorted(methods.items(), key=place)) for env, methods in sorted(groups.items())}
+def place(run: Run) -> tuple:
+    """Where its method stands among others; forks come last"""
+    rank = LEGEND.index(run.name) if run.name in LEGEND else len(LEGEND)
+    length = run.budget if run.annealed else 0
+    return rank, run.name, run.args["k"], length, run.method
+
+
+# What was read
 
 
 def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
     """What was read: a table with a row for each environment and method, and notes on runs that are not whole"""
-    title = f"{len(runs)} runs, {' of '.join(reversed(FILES[metric]))}"
+    file, column = FILES[metric]
+    title = f"{len(runs)} runs, {column} of {file}"
     table = Table("environment", "method", "seeds", "steps", "state", title=title)
     notes = [f"{run.path}: {note}" for run in runs for note in run.notes]
     few = []
     for env, methods in by_method(runs).items():
         for method, group in methods.items():
-            missing = [run for run in group if run.wall_time is None]
-            if missing:
-                at = defaultdict(list)
-                for run in missing:
-                    at[run.steps[-1]].append(run.seed)
-                reached = "; ".join(f"seed {spans(seeds)} at {step:,.0f}" for step, seeds in sorted(at.items()))
-                written = ago(min(run.age for run in missing))
-                notes.append(f"{env}, {method}: unfinished: {reached} of {group[0].budget:,} steps, written {written}")
+            seeds = spans([run.seed for run in group])
+            state = "finished"
+            unfinished = [run for run in group if run.wall_time is None]
+            if unfinished:
+                state = f"{len(unfinished)} unfinished"
+                notes.append(f"{env}, {method}: {progress(unfinished)}")
             if len(group) < 5:
                 few.append(f"{env}, {method} ({len(group)})")
-            reach = sorted(
-                {int(run.steps[-1]) for run in (group if metric == "eval" else missing)} or {group[0].budget}
-            )
-            steps = f"{reach[0]:,}" + (f" to {reach[-1]:,}" if len(reach) > 1 else "")
-            state = f"{len(missing)} unfinished" if missing else "finished"
-            table.add_row(env, method, spans([run.seed for run in group]), steps, state)
+            table.add_row(env, method, seeds, reach(group, metric), state)
         table.add_section()
     if few:
+        methods = "; ".join(few)
         notes.append(
-            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {'; '.join(few)}"
+            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {methods}"
         )
     return table, notes
 
 
-def spans(seeds: list[int]) -> str:
-    """1, 2, 3, 7 -> 1-3, 7"""
-    text = []
-    for seed in sorted(seeds):
-        if text and seed == text[-1][1] + 1:
-            text[-1][1] = seed
-        else:
-            text.append([seed, seed])
-    return ", ".join(f"{a}-{b}" if b > a else f"{a}" for a, b in text)
+def progress(unfinished: list[Run]) -> str:
+    """How far runs of a method are: seed 1-2 at 3,000; seed 3 at 4,000 of 10,000 steps"""
+    stages = []
+    for budget, group in sorted(grouped(unfinished, lambda run: run.budget).items()):
+        reached = []
+        for step, runs in sorted(grouped(group, lambda run: run.steps[-1]).items()):
+            seeds = spans([run.seed for run in runs])
+            reached.append(f"seed {seeds} at {step:,.0f}")
+        stages.append(f"{'; '.join(reached)} of {budget:,}")
+    written = ago(min(run.age for run in unfinished))
+    return f"unfinished: {'; '.join(stages)} steps, written {written}"
+
+
+def reach(group: list[Run], metric: str) -> str:
+    """The steps that runs of a method have made: 3,000 to 10,000"""
+    steps = set()
+    for run in group:
+        # The last training episode of a finished run ends a little earlier than the run.
+        finished = metric == "train" and run.wall_time is not None
+        steps.add(run.budget if finished else int(run.steps[-1]))
+    first, last = min(steps), max(steps)
+    if first == last:
+        return f"{last:,}"
+    return f"{first:,} to {last:,}"
 
 
 def ago(seconds: float) -> str:

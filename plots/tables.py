@@ -2,44 +2,35 @@
 
 import csv
 import math
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-LATEX = {c: "\\" + c for c in "%&_#${}"} | {"–": "--", "±": r"$\pm$", "|": r"$|$", "~": r"\textasciitilde{}"}
-LATEX |= {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": "$<$", ">": "$>$"}
+from ..terminal import console, tracked  # noqa: F401
 
-
-def console() -> Console:
-    """As wide as the terminal, or wide enough where there is none"""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-
-
-def tracked(items: Iterable, text: str) -> Iterator:
-    """The items, with a progress bar once they take longer than a second"""
-    items, began = list(items), time.monotonic()
-    with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task(text, total=len(items), visible=False)
-        for item in items:
-            yield item
-            bar.update(task, advance=1, visible=time.monotonic() - began > 1)
+LATEX = {c: "\\" + c for c in "%&_#${}"}
+LATEX |= {"–": "--", "±": r"$\pm$", "|": r"$|$", "<": "$<$", ">": "$>$"}
+LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
 
 def number(x: float, digits: int = 1) -> str:
     """A return or a percentage for a reader: 1234, 123.4; – where there is none"""
-    return "–" if math.isnan(x) else f"{x:.0f}" if abs(x) >= 1000 else f"{x:.{digits}f}"
+    if math.isnan(x):
+        return "–"
+    if abs(x) >= 1000:
+        digits = 0
+    return f"{x:.{digits}f}"
 
 
 def with_interval(x: float, low: float, high: float, digits: int = 1) -> str:
-    ends = "" if math.isnan(low) else f" ({number(low, digits)}, {number(high, digits)})"
-    return number(x, digits) + ends
+    """As in 12.3 (10.1, 14.5); without the interval where there is none"""
+    text = number(x, digits)
+    if math.isnan(low):
+        return text
+    return f"{text} ({number(low, digits)}, {number(high, digits)})"
 
 
 def plus_minus(mean: float, std: float) -> str:
@@ -47,6 +38,7 @@ def plus_minus(mean: float, std: float) -> str:
 
 
 def show(title: str, head: list[str], rows: list[list[str]]) -> None:
+    """Prints a table."""
     table = Table(*head, box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -56,6 +48,7 @@ def show(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 
 def write_csv(file: Path, records: list[dict]) -> None:
+    """Writes records, at least one; the first names the columns."""
     with open(file, "w", newline="") as out:
         writer = csv.DictWriter(out, records[0])
         writer.writeheader()
@@ -63,22 +56,39 @@ def write_csv(file: Path, records: list[dict]) -> None:
 
 
 def markdown(title: str, head: list[str], rows: list[list[str]]) -> str:
-    lines = [[cell.replace("|", r"\|") for cell in row] for row in (head, *rows)]
-    lines.insert(1, ["---"] + ["---:"] * (len(head) - 1))
-    return "\n".join([title, "", *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
+    lines = [title, "", markdown_row(head)]
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    lines.append(markdown_row(rule))
+    for row in rows:
+        lines.append(markdown_row(row))
+    return "\n".join(lines) + "\n"
+
+
+def markdown_row(cells: list[str]) -> str:
+    escaped = [cell.replace("|", r"\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
 def latex(title: str, head: list[str], rows: list[list[str]]) -> str:
     """A table environment; needs the package booktabs."""
-    first, *lines = (" & ".join(map(escape, line)) + r" \\" for line in (head, *rows))
     columns = "l" + "r" * (len(head) - 1)
-    top = rf"\begin{{table}} \centering \caption{{{escape(title)}}} \begin{{tabular}}{{{columns}}}"
-    return "\n".join([top, r"\toprule", first, r"\midrule", *lines, r"\bottomrule", r"\end{tabular} \end{table}", ""])
+    caption = rf"\caption{{{escape(title)}}}"
+    lines = [rf"\begin{{table}} \centering {caption} \begin{{tabular}}{{{columns}}}"]
+    lines += [r"\toprule", latex_row(head), r"\midrule"]
+    lines += [latex_row(row) for row in rows]
+    lines += [r"\bottomrule", r"\end{tabular} \end{table}", ""]
+    return "\n".join(lines)
+
+
+def latex_row(cells: list[str]) -> str:
+    return " & ".join(map(escape, cells)) + r" \\"
 
 
 def escape(text: str) -> str:
+    """Text as LaTeX sets it, an indent of two spaces as \\quad"""
     indent = r"\quad " if text.startswith("  ") else ""
-    return indent + "".join(LATEX.get(c, c) for c in text.lstrip())
+    letters = [LATEX.get(letter, letter) for letter in text.lstrip()]
+    return indent + "".join(letters)
 
 
 def write(
@@ -86,15 +96,24 @@ def write(
 ) -> list[Path]:
     """Writes STEM.csv of the records (at least one), and STEM.md and STEM.tex of the tables (title, head, rows) with a
     line below them and notes, in LaTeX as comments; prints the tables; returns the files."""
+    csv_file = stem.with_suffix(".csv")
+    markdown_file = stem.with_suffix(".md")
+    latex_file = stem.with_suffix(".tex")
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(csv_file, records)
+
+    in_markdown = [markdown(*table) for table in tables]
+    in_latex = [latex(*table) for table in tables]
+    if foot:
+        in_markdown.append(f"{foot}\n")
+        in_latex.append(f"{escape(foot)}\n")
+    different = list(dict.fromkeys(notes))
+    if different:
+        in_markdown.append("".join(f"- {note}\n" for note in different))
+        in_latex.append("".join(f"% {note}\n" for note in different))
+    markdown_file.write_text("\n".join(in_markdown))
+    latex_file.write_text("\n".join(in_latex))
+
     for table in tables:
         show(*table)
-    files = [stem.with_suffix(suffix) for suffix in (".csv", ".md", ".tex")]
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    write_csv(files[0], records)
-    below = [foot + "\n"] if foot else []
-    lines = ["".join(f"{mark} {note}\n" for note in dict.fromkeys(notes)) for mark in ("-", "%")]
-    files[1].write_text("\n".join([*(markdown(*table) for table in tables), *below, *filter(None, lines[:1])]))
-    files[2].write_text(
-        "\n".join([*(latex(*table) for table in tables), *map(escape, below), *filter(None, lines[1:])])
-    )
-    return files
+    return [csv_file, markdown_file, latex_file]
