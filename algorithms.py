@@ -1,7 +1,21 @@
-"""The algorithms that `pmoe run` knows, and the file of each."""
+"""The algorithms: which there are, where their files are, how a fork's file becomes one, what two files
+differ in.
 
+An algorithm is called by its name, as in `sac`, or by the path of its file, as in `./my_idea.py`.
+"""
+
+import ast
+import contextlib
+import difflib
+import hashlib
+import itertools
+import json
+import sys
+import traceback
 import warnings
-from importlib import import_module
+from collections.abc import Iterable
+from importlib import import_module, util
+from pathlib import Path
 from types import ModuleType
 
 ALGORITHMS = {
@@ -15,10 +29,223 @@ ALGORITHMS = {
     "mcp-ppo": "baselines.mcp_ppo",
     "dac": "baselines.dac_ppo",
 }
+OFFERED = (
+    "ALGO",
+    "FREE",
+    "Args",
+    "Actor",
+    "Envs",
+    "check",
+    "train",
+    "load_actor",
+    "run_paths",
+)  # by every file
 
 
-def load(algo: str) -> ModuleType:
-    """An algorithm's file; the project's environments are there, too."""
+class AlgorithmError(ValueError):
+    """Why there is no such algorithm, in one line"""
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A hint: which of the words was meant"""
+    near = difflib.get_close_matches(word, words, n=3, cutoff=0.4)
+    if near:
+        return f"nearest: {', '.join(near)}"
+    return f"there are: {', '.join(words)}"
+
+
+def is_algorithm(word: str) -> bool:
+    """Whether a word names an algorithm or, by its ending, the file of one, which may be missing"""
+    return word in ALGORITHMS or word.endswith(".py")
+
+
+def file_of(algo: str) -> Path:
+    """The file of one of the project's algorithms"""
+    return Path(__file__).parent / (ALGORITHMS[algo].replace(".", "/") + ".py")
+
+
+# From a name or a file to a module
+
+
+def load(algo: str | Path) -> ModuleType:
+    """The module of a name or of a file; the project's environments are registered. AlgorithmError: there is
+    none."""
     import_module(f"{__package__}.envs")
-    warnings.filterwarnings("ignore", message=".*out of date")  # Gymnasium, of -v4: the paper's tables need it
-    return import_module(f"{__package__}.{ALGORITHMS[algo]}")
+    warnings.filterwarnings(
+        "ignore", message=".*out of date"
+    )  # Gymnasium, of -v4: the paper's tables need it
+    if algo in ALGORITHMS:
+        return import_module(f"{__package__}.{ALGORITHMS[algo]}")
+    file = Path(algo)
+    if not is_algorithm(file.name):
+        raise AlgorithmError(
+            f"unknown algorithm {str(algo)!r}; {nearest(str(algo), ALGORITHMS)}, or a file.py"
+        )
+    for name in ALGORITHMS:
+        if file.exists() and file.samefile(file_of(name)):
+            return load(name)
+    return load_fork(file)
+
+
+def load_fork(file: Path) -> ModuleType:
+    """The module of a file outside the project. AlgorithmError: it is missing, does not run, or is no
+    algorithm."""
+    text = read_text(file)
+    path = file.resolve()
+    # A name of its own for each path and text: forks may be called alike, and change between two calls.
+    digest = hashlib.sha256(f"{path}\n{text}".encode()).hexdigest()
+    name = f"{path.stem}_{digest[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = util.spec_from_file_location(name, path)
+    module = util.module_from_spec(spec)
+    # Dataclasses, pickle and tyro's help look for a class's module there.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a file may raise anything
+        del sys.modules[name]
+        raise AlgorithmError(f"{file} does not load: {described(error, path)}") from None
+    missing = [word for word in OFFERED if not hasattr(module, word)]
+    if missing:
+        del sys.modules[name]
+        raise AlgorithmError(f"{file} is no algorithm's file: it lacks {', '.join(missing)}")
+    return module
+
+
+def described(error: BaseException, path: Path) -> str:
+    """An error raised by a file, with the last line of that file that was reached, in one line"""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    if isinstance(error, SyntaxError):
+        lines.append(error.lineno)
+    where = f"line {lines[-1]}, " if lines else ""
+    message = " ".join(str(error).split())
+    return f"{where}{type(error).__name__}: {message}"
+
+
+def load_of_run(run_dir: Path) -> ModuleType:
+    """The module of the file that a run came from. AlgorithmError: that is gone, or does not load."""
+    file = run_dir / "config.json"
+    try:
+        return load_of_config(json.loads(file.read_text()))
+    except AlgorithmError as error:
+        raise AlgorithmError(f"{run_dir}: {error}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AlgorithmError(f"{file} is not the config.json of a run ({type(error).__name__})") from None
+
+
+def load_of_config(config: dict) -> ModuleType:
+    """The module by a run's config.json: by its file where that exists, else the project's of that name."""
+    algo = config["algo"]
+    file = config.get("file")
+    if file and Path(file).exists():
+        return load(Path(file))
+    if algo in ALGORITHMS:
+        return load(algo)
+    if not file:
+        raise AlgorithmError(f"its config.json does not say where the file of the algorithm {algo!r} is")
+    raise AlgorithmError(f"the file of its algorithm {algo!r} is gone: {file}")
+
+
+# What one file does otherwise than another
+
+
+def read_text(algo: str | Path) -> str:
+    """The text of an algorithm's file. AlgorithmError: there is none."""
+    file = file_of(algo) if algo in ALGORITHMS else Path(algo)
+    if not file.is_file():
+        hint = nearest(str(algo), ALGORITHMS)
+        raise AlgorithmError(f"{str(algo)!r} is neither an algorithm nor a file; {hint}")
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AlgorithmError(f"{file} cannot be read ({type(error).__name__})") from None
+
+
+def show_diff(a: str, b: str, side_by_side: bool, context: int, stat: bool) -> None:
+    """Prints how many lines b removes from a and adds to it and, without `stat`, which. AlgorithmError: one
+    of them is no file."""
+    from rich.console import Console
+    from rich.text import Text
+
+    old = lines_of(a)
+    new = lines_of(b)
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    same = sum(block.size for block in matcher.get_matching_blocks())
+    console = Console(highlight=False, soft_wrap=not side_by_side)
+    removed = len(old) - same
+    added = len(new) - same
+    console.print(Text(f"{a} -> {b}: lines removed: {removed}, added: {added}, the same: {same}"))
+    if stat:
+        return
+    scopes_old = scopes(old)
+    scopes_new = scopes(new)
+    for group in matcher.get_grouped_opcodes(context):
+        first = group[0][3] + 1
+        scope = scope_of(group, scopes_old, scopes_new) or "top level"
+        console.print(Text(f"\n{scope}, line {first}", "bold cyan"))
+        if side_by_side:
+            console.print(two_columns(group, old, new))
+            continue
+        for line in one_column(group, old, new):
+            console.print(line)
+
+
+def lines_of(algo: str) -> list[str]:
+    """Of its file, without the marks of copied blocks, which do not count"""
+    return [line.split("  # Copied from ")[0] for line in read_text(algo).splitlines()]
+
+
+def scope_of(group: list[tuple], scopes_old: list[str], scopes_new: list[str]) -> str:
+    """The class and function of the first change in a group of difflib's operations"""
+    changes = [operation for operation in group if operation[0] != "equal"]
+    _, i, _, j, j_end = changes[0]
+    return scopes_new[j] if j < j_end else scopes_old[i]
+
+
+def one_column(group: list[tuple], old: list[str], new: list[str]) -> list:
+    """The lines of a change, with their signs"""
+    from rich.text import Text
+
+    lines = []
+    for tag, i, i_end, j, j_end in group:
+        if tag == "equal":
+            lines += [Text(f"  {line}", "dim") for line in new[j:j_end]]
+            continue
+        lines += [Text(f"- {line}", "red") for line in old[i:i_end]]
+        lines += [Text(f"+ {line}", "green") for line in new[j:j_end]]
+    return lines
+
+
+def two_columns(group: list[tuple], old: list[str], new: list[str]):
+    """The lines of a change, old and new beside each other"""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(expand=True, padding=(0, 1))
+    for _ in ("old", "new"):
+        table.add_column(ratio=1, overflow="fold")
+    for tag, i, i_end, j, j_end in group:
+        left, right = ("dim", "dim") if tag == "equal" else ("red", "green")
+        for a, b in itertools.zip_longest(old[i:i_end], new[j:j_end], fillvalue=""):
+            table.add_row(Text(a, left), Text(b, right))
+    return table
+
+
+def scopes(lines: list[str]) -> list[str]:
+    """For each line the class and function around it, as in `Agent.update`; empty at the top level"""
+    names = [""] * (len(lines) + 1)
+
+    def visit(node: ast.AST, outer: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+                name = f"{outer}.{child.name}".strip(".")
+                for number in range(child.lineno, child.end_lineno + 1):
+                    names[number - 1] = name
+                visit(child, name)
+
+    # A fork half written has no scopes.
+    with contextlib.suppress(SyntaxError):
+        visit(ast.parse("\n".join(lines)), "")
+    return names

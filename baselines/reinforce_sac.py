@@ -1,66 +1,67 @@
 """REINFORCE SAC: soft actor-critic with a mixture of K Gaussians that learns by the score function alone.
 
-pi(a|s) = sum_k w_k(s) N_k(a|s), a drawn from it, and no gradient through a: the loss is log pi(a|s) times the constant
-alpha log pi(a|s) - (Q(s, a) - b(s)), whose expected gradient is that of E[alpha log pi - Q] (Williams 1992). It is
-unbiased, also for the router, and noisy; the baseline b, the mean of Q over --baseline-samples further actions of the
-same state, takes some of the noise away and leaves it unbiased. Ren et al. (arXiv 2104.09122) compare PMOE with
-REINFORCE in figure 11 and print neither the loss nor a baseline. With K = 1 it is not SAC, which differentiates Q.
+A baseline of Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement Learning",
+arXiv 2104.09122, figure 11; eq. 4 is theirs. SAC is arXiv 1812.05905; the score function, or REINFORCE, is
+Williams 1992.
 
-Targets draw a' from the mixture and take its density. Evaluation by the likeliest mean.
+    policy      pi(a|s) = sum_k w_k(s) N_k(a|s), a drawn from it, and no gradient through a      eq. 4
+    loss        log pi(a|s) [alpha log pi(a|s) - (Q(s, a) - b(s))], [.] constant: its expected gradient is
+                that of E[alpha log pi - Q]                                                      SAC, eq. 7
+    baseline    b(s), the mean of Q over --baseline-samples further actions of the same state
 
-    python baselines/reinforce_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5; --resume goes on
+The gradient is unbiased, for the router too, and noisy; the baseline takes some of the noise away and leaves
+it unbiased. The paper gives neither the loss nor a baseline. With K = 1 this file is not SAC, which
+differentiates Q. Targets draw a' from the mixture and take its density. Evaluation is by the mean action of
+the likeliest primitive.
+
+    python baselines/reinforce_sac.py --env Hopper-v4 --k 4 --seed 1                         # one seed
+    python baselines/reinforce_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5           # seeds 1 to 5
+    python baselines/reinforce_sac.py --env Hopper-v4 --k 4 --seed 1 --baseline-samples 0    # no baseline
+
+The method comes first. Stop reading at the line THE SAME IN EVERY FILE: what follows it (environments,
+replay, run directories, exact resume) is no part of the method.
+Shapes: S seeds, B states of a batch, K primitives, J actions drawn, O and A the sizes of an observation and
+an action.
 """
 
-import ast
-import ctypes
-import hashlib
-import io
-import json
-import os
-import re
-import shutil
-import signal
-import sys
-import sysconfig
-import time
-from dataclasses import asdict, dataclass, replace
-from importlib import import_module, metadata, util
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import torch
 import tyro
 from torch import Generator, Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
+from torch.nn.functional import softplus
 
-ALGO = Path(__file__).stem.replace("_", "-")  # in the name of its runs; a fork's is its own
-FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "keep_replay", "track")
-CSV = {"episodes": "step,episodic_return,episodic_length\n", "eval": "step,return_mean,return_std,episodes\n"}
+# Names the run directories; a fork has its own name.
+ALGO = Path(__file__).stem.replace("reinforce_sac", "reinforce-sac")
 
 
 @dataclass
 class Args:
     """REINFORCE SAC: soft actor-critic with a mixture policy that learns by the score function."""
 
-    env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "Hopper-v4"  # Gymnasium ID, or ID,option=value,...
+    # The same in every file
+    env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "Hopper-v4"  # Gymnasium ID[,option=value,...]
     k: int = 4  # number of primitives; the paper: 4, HalfCheetah 2, HumanoidStandup 10
     seed: int = 1  # the first seed
     num_seeds: int = 1  # seeds trained side by side in this process: seed, seed + 1, ...
-    total_timesteps: int = 1_000_000  # environment steps of each seed
+    total_timesteps: int = 1_000_000  # environment steps of each seed; a finished run can be made longer
     run_dir: str = "runs"  # where runs are kept: RUN_DIR/ENV/ALGO-kK[-TAG]/seedN
-    tag: str = ""  # name of this configuration; default: a hash of what differs from the defaults, if anything does
+    tag: str = ""  # names this configuration; default: a hash of the options that are not the defaults
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
-    compile: Literal["graph", "on", "off"] = "graph"  # torch.compile; graph: on a GPU replay it as a CUDA graph too
-    env_backend: Literal["gymnasium", "envpool"] = "gymnasium"  # envpool: in threads, for many seeds on many cores
+    compile: Literal["graph", "on", "off"] = "graph"  # torch.compile; graph: on a GPU as a CUDA graph too
     eval_every: int = 10_000  # steps between evaluations of the deterministic policy
     eval_episodes: int = 10  # episodes of an evaluation
     checkpoint_every: int = 10_000  # steps between checkpoints; Ctrl-C and SIGTERM write one too
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run of the same name first
-    keep_replay: bool = False  # keep the transitions of a finished run, in checkpoint/replay.f32
+    keep_replay: bool = True  # keep the replay of a finished run, so that the run can be made longer
     track: bool = False  # log to Weights & Biases too; needs wandb
+
+    # This algorithm
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
     batch_size: int = 100  # transitions of an update
@@ -69,289 +70,796 @@ class Args:
     random_steps: int = 10_000  # uniformly random actions at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature, or auto: tuned to the target entropy -dim(A)
-    baseline_samples: int | None = None  # further actions of a state whose mean Q is the baseline; default K, 0: none
+    baseline_samples: int | None = None  # further actions whose mean Q is the baseline; default K, 0: none
 
 
-def fail(message: str, status: int = 2) -> NoReturn:  # Copied from pmoe_sac.fail
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(status)  # 2: bad input, 1: it went wrong on the way
+# --------------------------------------------------------------------------------------------------- networks
 
 
-def check(args: Args) -> None:  # Copied from pmoe_sac.check
-    for name, value in asdict(args).items():
-        low = 0 if type(value) is float or name in ("seed", "random_steps", "baseline_samples") else 1
-        high = 1 if name in ("gamma", "gae_lambda", "tau", "learning_rate") else 10**12
-        if type(value) in (int, float) and not low <= value <= high:  # NaN too
-            fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
-    if args.resume and args.overwrite:
-        fail("--resume goes on with a run and --overwrite deletes it: give one of them")
-    if args.track and not util.find_spec("wandb"):
-        fail("--track needs wandb: pip install wandb")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        fail("--device cuda: torch finds no CUDA GPU here; use --device cpu or auto")
+class Actor(nn.Module):  # Copied from gumbel_sac.Actor
+    """The mixture policy (eq. 4) on actions in [-1, 1]: a trunk, K Gaussians squashed by tanh, a router"""
 
-
-class Envs:  # Copied from pmoe_sac.Envs
-    def __init__(self, env_id: str, n: int, backend: str = "gymnasium", **kwargs):
-        """n environments of one task with flat Box spaces. None resets itself: the last observation is the true one."""
-        parts = re.split(r",(\w+)=([-+\d.e]+|True|False|None|'[^']*')", env_id)  # ID, option, value, rest, option, ...
-        try:
-            name, options = "".join(parts[::3]), dict(zip(parts[1::3], map(ast.literal_eval, parts[2::3])))
-            self.envs = [gym.make(name, **options, **kwargs) for _ in range(n if backend == "gymnasium" else 0)]
-            self.new_pool = lambda **seed: import_module("envpool").make_gymnasium(name, num_envs=n, **options, **seed)
-            self.pool = None if self.envs else self.new_pool()
-        except Exception as error:  # noqa: BLE001  environments raise anything; the messages name what is near
-            fail(f"--env {env_id}, --env-backend {backend}: {error}")
-        spaces = [getattr(self.pool or self.envs[0], f"{name}_space") for name in ("observation", "action")]
-        if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in spaces) or not spaces[1].is_bounded():
-            fail(f"--env {env_id} needs flat Box spaces, bounded for actions, but has {spaces[0]} and {spaces[1]}")
-        self.obs_size, (self.low, self.high) = spaces[0].shape[0], np.float32([spaces[1].low, spaces[1].high])
-        self.n, self.obs, self.returns = n, np.zeros((n, self.obs_size)), np.zeros(n)
-        self.random_state, self.actions = [{}] * n, [[] for _ in range(n)]  # at the last reset, and since then
-
-    def start(self, seeds) -> None:
-        """Begins anew, each environment from its seed."""
-        self.pool = self.pool and self.new_pool(seed=[*map(int, seeds)])
-        for env, seed in zip(self.envs, seeds):
-            env.reset(seed=int(seed))  # gives it its generator
-        for i in range(self.n):
-            self.reset(i)
-
-    def reset(self, i: int, random_state: dict | None = None, actions=()) -> None:
-        """The next episode of environment i, or an earlier one up to where it was; EnvPool's begins a new one."""
-        if self.envs:
-            generator = self.envs[i].unwrapped.np_random.bit_generator
-            generator.state = self.random_state[i] = random_state or generator.state
-        self.obs[i] = self.pool.reset(np.int32([i]))[0][0] if self.pool else self.envs[i].reset()[0]
-        self.returns[i], self.actions[i] = 0, []
-        for action in actions if self.envs else ():
-            self.step(action[None], np.int32([i]))
-
-    def step(self, action: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Moves environments `ids`: (n, A) -> next_obs (n, O), reward, terminated and truncated (n,)"""
-        each = (self.envs[i].step(a.copy()) for i, a in zip(ids, action))
-        results = self.pool.step(action, ids) if self.pool else zip(*each)
-        self.obs[ids], reward, terminated, truncated = (np.array(x) for _, x in zip(range(4), results))
-        self.returns[ids] += reward
-        for i, a in zip(ids, action):
-            self.actions[i].append(a)
-        return self.obs[ids], reward, terminated, truncated
-
-    def evaluate(self, act, seeds, step: int) -> np.ndarray:
-        """Undiscounted returns (S, E), new episodes at every step of a run; act: (S, E, O) -> (S, E, A)"""
-        n, running = self.n // len(seeds), np.arange(self.n, dtype=np.int32)
-        self.start(np.concatenate([np.random.SeedSequence([seed, step]).generate_state(n) // 2 for seed in seeds]))
-        while len(running):
-            action = act(torch.as_tensor(self.obs, dtype=torch.float32).unflatten(0, (-1, n))).flatten(0, 1).numpy()
-            _, _, terminated, truncated = self.step(action[running].clip(self.low, self.high), running)
-            running = running[~(terminated | truncated)]
-        return self.returns.reshape(-1, n).copy()
-
-
-class Linear(nn.Module):  # Copied from pmoe_sac.Linear
-    def __init__(self, fan_in: int, fan_out: int, generators: list[Generator]):
-        """n linear layers side by side, (n, B, in) -> (n, B, out), each initialised as torch does, by its generator."""
+    def __init__(self, obs_size: int, action_size: int, k: int, generators: list[Generator]):
         super().__init__()
-        weight, bias = (torch.empty(len(generators), n, fan_out, device=generators[0].device) for n in (fan_in, 1))
-        for x, generator in zip((*weight, *bias), generators * 2):
-            x.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
+        self.k = k
+        self.fc1 = Linear(obs_size, 256, generators)
+        self.fc2 = Linear(256, 256, generators)
+        self.mean_log_std = Linear(256, 2 * k * action_size, generators)
+        self.router = Linear(256, k, generators)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """obs (S, B, O) -> mean (S, B, K, A), log_std (S, B, K, A), log_w (S, B, K)"""
+        x = self.fc1(obs).relu()
+        x = self.fc2(x).relu()
+        mean, log_std = self.mean_log_std(x).unflatten(-1, (2, self.k, -1)).unbind(2)
+        log_std = -5 + 3.5 * (log_std.tanh() + 1)  # in [-5, 2]
+        log_w = self.router(x).log_softmax(-1)
+        return mean, log_std, log_w
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, choose=None) -> Tensor:
+        """Mean action (S, B, A) of the likeliest primitive, or of what `choose` makes of log_w (S, B, K)"""
+        mean, _, log_w = self(obs.to(self.fc1.weight.device))
+        chosen = choose(log_w) if choose else log_w.argmax(-1, keepdim=True)
+        return pick(mean, chosen).squeeze(2).tanh().cpu()
+
+
+class Critic(nn.Module):  # Copied from pmoe_sac.Critic
+    """Twin Q-functions: 2S networks side by side, those of seed s numbered 2s and 2s + 1"""
+
+    def __init__(self, input_size: int, generators: list[Generator]):
+        super().__init__()
+        twins = [generator for generator in generators for _ in range(2)]
+        self.fc1 = Linear(input_size, 256, twins)
+        self.fc2 = Linear(256, 256, twins)
+        self.fc3 = Linear(256, 1, twins)
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """obs (S, B, O), K actions a state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
+        S, B, K, _ = action.shape
+        x = torch.cat([obs.unsqueeze(2).expand(S, B, K, -1), action], -1)
+        x = x.flatten(1, 2).repeat_interleave(2, 0)  # (2S, B K, O + A)
+        x = self.fc1(x).relu()
+        x = self.fc2(x).relu()
+        # This is fc3(x), written out: a batched matrix product with one column is slow.
+        q = (x * self.fc3.weight.mT).sum(-1) + self.fc3.bias.squeeze(-1)
+        return q.view(S, 2, B, K)
+
+
+# --------------------------------------------------------------------------------------- densities and losses
+
+
+def pick(x: Tensor, chosen: Tensor) -> Tensor:  # Copied from pmoe_sac.pick
+    """x (S, B, K, A) of the chosen primitives (S, B, J) -> (S, B, J, A)"""
+    return x.take_along_dim(chosen.unsqueeze(-1), 2)
+
+
+def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:  # Copied from pmoe_sac.draw_primitive
+    """J draws k ~ w a state, by inverting the distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
+    cumulative = log_w.exp().cumsum(-1).unsqueeze(2)  # (S, B, 1, K)
+    below = cumulative < uniform.unsqueeze(-1)  # (S, B, J, K)
+    # Rounding may leave the sum of w below 1, and a uniform number above it.
+    return below.sum(-1).clamp(max=log_w.shape[-1] - 1)
+
+
+def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied from pmoe_sac.log_density
+    """log N(u; mean, std^2), summed over the last axis"""
+    log_sqrt_2pi = 0.9189385332046727
+    z = (u - mean) / log_std.exp()
+    return (-0.5 * z.square() - log_std - log_sqrt_2pi).sum(-1)
+
+
+# Copied from pmoe_sac.mixture_log_density
+def mixture_log_density(u: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
+    """log sum_k w_k N_k(u) (eq. 4, before the tanh) of J points a state: u (S, B, J, A) -> (S, B, J)"""
+    log_prob = log_density(u.unsqueeze(3), mean.unsqueeze(2), log_std.unsqueeze(2))  # (S, B, J, K)
+    return torch.logsumexp(log_w.unsqueeze(2) + log_prob, -1)
+
+
+def tanh_log_det(u: Tensor) -> Tensor:  # Copied from pmoe_sac.tanh_log_det
+    """log |d tanh(u) / du|, stable where tanh saturates"""
+    log_2 = 0.6931471805599453
+    return 2 * (log_2 - u - softplus(-2 * u))
+
+
+def score_function_loss(log_prob: Tensor, q: Tensor, baseline: Tensor | float, alpha: Tensor) -> Tensor:
+    """log pi(a|s) times the constant alpha log pi(a|s) - (Q(s, a) - b(s)): (S, B, 1) -> (S, B)"""
+    cost = alpha * log_prob - (q - baseline)
+    return (log_prob * cost.detach()).squeeze(-1)
+
+
+# ------------------------------------------------------------------------------------------------------ agent
+
+
+class Batch(NamedTuple):  # Copied from pmoe_sac.Batch
+    """B transitions of each seed, drawn from its replay; each field has the shape (S, B, .)"""
+
+    obs: Tensor
+    action: Tensor
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+
+
+class Agent(nn.Module):
+    """Networks and update of S seeds, which do not mix: losses are summed over seeds, Adam is elementwise."""
+
+    def __init__(self, args: Args, obs_size: int, action_size: int, generators: list[Generator]):
+        super().__init__()
+        self.args = args
+        samples = args.k if args.baseline_samples is None else args.baseline_samples
+        self.draws = 1 + samples  # random vectors that the policy takes for a state
+        self.actor = Actor(obs_size, action_size, args.k, generators)
+        self.qf = Critic(obs_size + action_size, generators)
+        self.qf_target = deepcopy(self.qf).requires_grad_(False)
+
+        self.target_entropy = -action_size
+        self.tunes_alpha = args.alpha == "auto"
+        alpha = 1.0 if self.tunes_alpha else max(args.alpha, 1e-30)
+        log_alpha = torch.full((len(generators), 1, 1), alpha, device=generators[0].device).log()
+        self.log_alpha = nn.Parameter(log_alpha, requires_grad=self.tunes_alpha)
+
+        self.actor_adam = Adam(self.actor.parameters(), args.learning_rate)
+        self.qf_adam = Adam(self.qf.parameters(), args.learning_rate)
+        self.alpha_adam = Adam([self.log_alpha], args.learning_rate)
+
+    def propose(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """J actions from the mixture, constants (S, B, J, A), their log pi(a|s) (S, B, J), log_w (S, B, K)"""
+        mean, log_std, log_w = self.actor(obs)
+        chosen = draw_primitive(log_w, uniform)  # (S, B, J)
+        u = pick(mean, chosen) + pick(log_std, chosen).exp() * noise
+        u = u.detach()  # no gradient goes through the action
+        log_prob = mixture_log_density(u, mean, log_std, log_w) - tanh_log_det(u).sum(-1)
+        return u.tanh(), log_prob, log_w
+
+    @torch.no_grad()
+    def draw(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """An action from the mixture (S, B, 1, A) and its log-density (S, B, 1)"""
+        action, log_prob, _ = self.propose(obs, noise[:, :, :1], uniform[..., :1])
+        return action, log_prob
+
+    # Copied from pmoe_sac.Agent.critic_loss
+    def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
+        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' ~ pi: (S,)"""
+        with torch.no_grad():
+            next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
+            next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, 1)
+        # A time limit ends an episode and not the task: only terminations cut the future off.
+        discount = self.args.gamma * (1 - batch.terminated)
+        target = batch.reward + discount * (next_q - alpha * next_log_prob)
+        q = self.qf(batch.obs, batch.action.unsqueeze(2))  # (S, 2, B, 1)
+        return (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
+
+    def policy_loss(self, obs: Tensor, noise: Tensor, uniform: Tensor, alpha: Tensor) -> tuple:
+        """Loss of the policy (S,), log-densities for the temperature (S, B, 1), figures (S,)"""
+        action, log_prob, log_w = self.propose(obs, noise, uniform)
+        with torch.no_grad():
+            q = self.qf(obs, action).amin(1)  # (S, B, J): of the action, and of those for the baseline
+        q, further = q.tensor_split((1,), -1)
+        baseline = further.mean(-1, keepdim=True) if self.draws > 1 else 0.0
+        log_prob = log_prob[..., :1]
+        loss = score_function_loss(log_prob, q, baseline, alpha).mean(-1)
+        return loss, log_prob, {"losses/actor": loss, **routing_figures(log_w)}
+
+    def temperature_loss(self, log_prob: Tensor) -> Tensor:  # Copied from pmoe_sac.Agent.temperature_loss
+        """alpha (entropy - its target), (S,), from log-densities (S, B, 1) (arXiv 1812.05905, eq. 18)"""
+        excess = -(log_prob.detach() + self.target_entropy).mean((1, 2))
+        return self.log_alpha.exp().flatten() * excess
+
+    # Copied from pmoe_sac.Agent.update
+    def update(self, batch: Batch, noise: Tensor, uniform: Tensor) -> dict[str, Tensor]:
+        """One step of all that is learnt; returns figures to log. The noise is drawn outside, for the next
+        states and for the policy: normal (S, 2B, K, A), uniform (S, 2B, K). No branch depends on a tensor, so
+        that torch.compile takes the whole update into one graph."""
+        next_noise, noise = noise.chunk(2, 1)
+        next_uniform, uniform = uniform.chunk(2, 1)
+        alpha = self.log_alpha.detach().exp()
+
+        # Critics
+        critic_loss = self.critic_loss(batch, next_noise, next_uniform, alpha)
+        self.qf_adam.step(critic_loss)
+
+        # Policy
+        policy_loss, log_prob, figures = self.policy_loss(batch.obs, noise, uniform, alpha)
+        self.actor_adam.step(policy_loss)
+
+        # Temperature
+        if self.tunes_alpha:
+            self.alpha_adam.step(self.temperature_loss(log_prob))
+
+        # Targets
+        online = [parameter.detach() for parameter in self.qf.parameters()]
+        torch._foreach_lerp_(list(self.qf_target.parameters()), online, self.args.tau)
+
+        figures |= {"losses/critic": critic_loss, "losses/alpha": alpha.flatten()}
+        return {name: figure.detach() for name, figure in figures.items()}
+
+
+# ---------------------------------------------------------------------------------------------- training loop
+
+
+def train(args: Args) -> list[Path]:  # Copied from pmoe_sac.train
+    """Trains the seeds side by side; returns their run directories. Ends the program with one line on bad
+    input (status 2), numbers that are not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
+    check(args)
+    device = torch.device("cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu")
+    seeds = range(args.seed, args.seed + args.num_seeds)
+    generators = [Generator(device).manual_seed(seed) for seed in seeds]
+    envs = Envs(args.env_id, len(seeds))
+    envs.start(seeds)
+    agent = Agent(args, envs.obs_size, envs.action_size, generators)
+    capacity = min(args.buffer_size, args.total_timesteps)
+    buffer = ReplayBuffer(capacity, envs.obs_size, envs.action_size, generators)
+    figures = {}
+
+    with Runs(args, device, agent, envs, generators, buffer) as runs:  # new, or as at their last checkpoint
+        update, draw = compiled(args, device, agent.update, agent.draw)
+        for step in range(runs.step + 1, args.total_timesteps + 1):
+            # Act
+            obs = envs.obs.copy()  # (S, O)
+            if step > args.random_steps:
+                noise = draw_noise(generators, 1, agent.draws, envs.action_size)
+                action, _ = draw(torch.tensor(obs, dtype=torch.float32, device=device).unsqueeze(1), *noise)
+                action = action.flatten(1).cpu().numpy()  # (S, A)
+            else:
+                action = draw_uniform(generators, envs.action_size)
+            if not np.isfinite(action).all():
+                fail(f"an action is not finite at step {step}; the last checkpoint is from before", 1)
+
+            # Learn; before the environments move, so that on a GPU the two overlap
+            if step > args.learning_starts:
+                batch = buffer.sample(args.batch_size)
+                noise = draw_noise(generators, 2 * args.batch_size, agent.draws, envs.action_size)
+                figures = update(batch, *noise)
+
+            # Step
+            next_obs, reward, terminated, truncated = envs.step(action)
+            buffer.add(obs, action, next_obs, reward, terminated)
+            for s in np.flatnonzero(terminated | truncated):
+                runs.record_episode(s, step)
+                envs.reset(s)
+
+            # Look: evaluation, progress, checkpoint, where they are due
+            runs.end_of_step(step, figures)
+        return runs.finish()
+
+
+def load_actor(run_dir: str | Path) -> Actor:  # Copied from pmoe_sac.load_actor
+    """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
+    state = load_part(run_dir, "actor")
+    obs_size = state["fc1.weight"].shape[1]
+    k = state["router.weight"].shape[-1]
+    action_size = state["mean_log_std.weight"].shape[-1] // (2 * k)
+    actor = Actor(obs_size, action_size, k, [Generator()])
+    actor.load_state_dict(state)
+    return actor
+
+
+# ============================================================================================================
+# THE SAME IN EVERY FILE of the SAC family, letter for letter, and no part of the method: layers of many
+# seeds, replay, environments, run directories, checkpoints. `python tests/test_copies.py --write` copies it.
+# ============================================================================================================
+
+import ast
+import contextlib
+import copy
+import ctypes
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from dataclasses import asdict, replace
+from datetime import timedelta
+from importlib import import_module, metadata, util
+from typing import NoReturn
+
+import gymnasium as gym
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Linear(nn.Module):
+    """n linear layers side by side, (n, B, in) -> (n, B, out), each initialised by its generator"""
+
+    def __init__(self, fan_in: int, fan_out: int, generators: list[Generator]):
+        super().__init__()
+        n = len(generators)
+        device = generators[0].device
+        self.weight = nn.Parameter(torch.empty(n, fan_in, fan_out, device=device))
+        self.bias = nn.Parameter(torch.empty(n, 1, fan_out, device=device))
+        bound = fan_in**-0.5
+        for parameter in (self.weight, self.bias):
+            for x, generator in zip(parameter.data, generators):
+                x.uniform_(-bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class Actor(nn.Module):
-    def __init__(self, obs_size: int, low, high, k: int, generators: list[Generator]):
-        """The mixture policy (eq. 4) of S seeds, a generator each; low and high are the bounds of the action, (A,)."""
+class Adam(nn.Module):
+    """Adam (arXiv 1412.6980) on tensors alone, so that torch.compile takes its step into the graph of the
+    update, as it does not with torch.optim. Its state is in buffers, and so in the agent's state_dict."""
+
+    def __init__(self, parameters, learning_rate: float):
         super().__init__()
-        self.k = k
-        for name, x in (("scale", (high - low) / 2), ("shift", (high + low) / 2)):  # (S, 1, 1, A)
-            self.register_buffer(name, torch.tensor(x, device=generators[0].device).repeat(len(generators), 1, 1, 1))
-        self.fc1, self.fc2 = Linear(obs_size, 256, generators), Linear(256, 256, generators)
-        self.mean_log_std, self.router = (Linear(256, n, generators) for n in (2 * k * len(low), k))
+        self.learnt = list(parameters)  # in a plain list: they belong to another module
+        self.learning_rate = learning_rate
+        for i, parameter in enumerate(self.learnt):
+            self.register_buffer(f"mean{i}", torch.zeros_like(parameter))
+            self.register_buffer(f"square{i}", torch.zeros_like(parameter))
+            powers = torch.ones(2, dtype=torch.float64, device=parameter.device)  # 0.9**step and 0.999**step
+            self.register_buffer(f"powers{i}", powers)
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """obs (S, B, O) -> mean (S, B, K, A), log_std (S, B, K, A), log_w (S, B, K)"""
-        x = self.fc2(self.fc1(obs).relu()).relu()
-        mean, log_std = self.mean_log_std(x).unflatten(-1, (2, self.k, -1)).unbind(2)
-        log_w = self.router(x).log_softmax(-1)
-        return mean, -5 + 3.5 * (torch.tanh(log_std) + 1), log_w  # log_std in [-5, 2]
-
-    @torch.no_grad()
-    def act(self, obs: Tensor, choose=None) -> Tensor:  # Copied from pmoe_sac.Actor.act
-        """Mean action (S, B, A) of the primitive that `choose` takes by log_w (S, B, K), or of the likeliest"""
-        mean, _, log_w = self(obs.to(self.scale.device))
-        chosen = choose(log_w) if choose else log_w.argmax(-1, keepdim=True)
-        return (self.shift + self.scale * mean.take_along_dim(chosen.unsqueeze(-1), 2).tanh()).squeeze(2).cpu()
-
-
-class Critic(nn.Module):  # Copied from pmoe_sac.Critic
-    def __init__(self, fan_in: int, generators: list[Generator]):
-        """Twin Q-functions of S seeds as 2S networks side by side, those of seed s numbered 2s and 2s + 1."""
-        super().__init__()
-        twins = [generator for generator in generators for _ in range(2)]
-        self.fc1, self.fc2, self.fc3 = (Linear(*x, twins) for x in ((fan_in, 256), (256, 256), (256, 1)))
-
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """obs (S, B, O), K actions a state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
-        x = torch.cat([obs.unsqueeze(2).expand(*action.shape[:3], -1), action], -1).flatten(1, 2)  # (S, B*K, O+A)
-        x = self.fc2(self.fc1(x.repeat_interleave(2, 0)).relu()).relu()  # (2S, B*K, 256)
-        q = (x * self.fc3.weight.mT).sum(-1) + self.fc3.bias.squeeze(-1)  # a product with one column is slow
-        return q.view(len(obs), 2, *action.shape[1:3])
-
-
-def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:  # Copied from pmoe_sac.draw_primitive
-    """J draws k ~ w a state, by the inverse of its distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
-    return (log_w.exp().cumsum(-1).unsqueeze(2) < uniform.unsqueeze(-1)).sum(-1).clamp(max=log_w.shape[-1] - 1)
-
-
-def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied from pmoe_sac.log_density
-    """log N(u; mean, std^2), summed over the last axis"""
-    return (-0.5 * ((u - mean) / log_std.exp()).square() - log_std - 0.9189385332046727).sum(-1)  # log sqrt(2 pi)
-
-
-def mixture_log_density(u, mean, log_std, log_w) -> Tensor:  # Copied from pmoe_sac.mixture_log_density
-    """log sum_k w_k N_k(u) (eq. 4, before tanh) of J points a state: u (S, B, J, A) -> (S, B, J)"""
-    log_prob = log_density(u.unsqueeze(3), mean.unsqueeze(2), log_std.unsqueeze(2))  # (S, B, J, K)
-    return torch.logsumexp(log_w.unsqueeze(2) + log_prob, -1)
-
-
-def score_function_loss(log_prob: Tensor, advantage: Tensor, alpha) -> Tensor:
-    """log pi(a|s) (alpha log pi(a|s) - (Q - b)), the second factor constant: (S, B, 1) -> (S, B)"""
-    return (log_prob * (alpha * log_prob - advantage).detach()).sum(-1)
-
-
-class Agent(nn.Module):
-    def __init__(self, args: Args, obs_size: int, low, high, generators: list[Generator]):
-        """Networks and update of S seeds, independent: a loss is summed over them, and Adam is elementwise."""
-        super().__init__()
-        samples = args.k if args.baseline_samples is None else args.baseline_samples
-        self.args, self.draws = args, 1 + samples  # random vectors that the policy takes for a state
-        self.actor = Actor(obs_size, low, high, args.k, generators)
-        self.qf, self.qf_target = (Critic(obs_size + len(low), generators) for _ in range(2))
-        self.qf_target.requires_grad_(False).load_state_dict(self.qf.state_dict())
-        alpha = torch.full((len(generators), 1, 1), 1.0 if args.alpha == "auto" else max(args.alpha, 1e-30)).log()
-        self.log_alpha = nn.Parameter(alpha.to(generators[0].device), requires_grad=args.alpha == "auto")
-        self.learning = [*self.actor.parameters(), *self.qf.parameters(), self.log_alpha]
-        self.adam = nn.ModuleList(nn.ParameterList([x * 0, x * 0, *x.new_ones(2).double()]) for x in self.learning)
-
-    def minimize(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:  # Copied from pmoe_sac.Agent.minimize
-        """A step of Adam (arXiv 1412.6980) on tensors alone: torch.compile takes it into the graph of the update."""
-        moments = [x for p in parameters for q, x in zip(self.learning, self.adam) if q is p]
-        gradients = torch.autograd.grad(loss.sum(), parameters)
+    def step(self, loss: Tensor) -> None:
+        """A step down the gradient of the loss (S,), summed over the seeds"""
+        gradients = torch.autograd.grad(loss.sum(), self.learnt)
         with torch.no_grad():
-            for p, gradient, (m, v, beta1, beta2) in zip(parameters, gradients, moments):  # 0.9**step, 0.999**step
-                beta1.mul_(0.9), beta2.mul_(0.999)
-                m.lerp_(gradient, 1 - 0.9)
-                v.lerp_(gradient.square(), 1 - 0.999)
-                p.sub_(self.args.learning_rate * m / (1 - beta1) / ((v / (1 - beta2)).sqrt() + 1e-8))
-
-    def propose(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """J actions from the mixture, constants, (S, B, J, A), their log pi(a|s) (S, B, J), and log_w (S, B, K)"""
-        mean, log_std, log_w = self.actor(obs)
-        chosen = draw_primitive(log_w, uniform).unsqueeze(-1)  # (S, B, J, 1)
-        u = (mean.take_along_dim(chosen, 2) + log_std.take_along_dim(chosen, 2).exp() * noise).detach()
-        log_det = 2 * (0.6931471805599453 - u - nn.functional.softplus(-2 * u)) + self.actor.scale.log()  # log |da/du|
-        log_prob = mixture_log_density(u, mean, log_std, log_w) - log_det.sum(-1)
-        return self.actor.shift + self.actor.scale * u.tanh(), log_prob, log_w
-
-    @torch.no_grad()
-    def draw(self, obs, noise, uniform) -> tuple[Tensor, Tensor]:
-        """An action from the mixture (S, B, 1, A) and its log-density (S, B, 1)"""
-        return self.propose(obs, noise[:, :, :1], uniform[..., :1])[:2]
-
-    def policy_loss(self, obs, noise, uniform, alpha) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The actor's loss on states (S, B, O), (S,); log-densities for the temperature to hold, (S, B, 1); figures"""
-        action, log_prob, log_w = self.propose(obs, noise, uniform)
-        with torch.no_grad():
-            q = self.qf(obs, action).amin(1)  # (S, B, 1 + baseline samples)
-        baseline = q[..., 1:].mean(-1, keepdim=True) if self.draws > 1 else 0
-        loss = score_function_loss(log_prob[..., :1], q[..., :1] - baseline, alpha).mean(-1)
-        figures = {f"routing/usage_{k}": x for k, x in enumerate(log_w.exp().mean(1).unbind(-1))}
-        figures |= {"losses/actor": loss, "routing/entropy": -(log_w.exp() * log_w).sum(-1).mean(-1)}
-        return loss, log_prob[..., :1], figures
-
-    def update(self, obs, action, next_obs, reward, terminated, noise, uniform):  # Copied from pmoe_sac.Agent.update
-        """A step of all that is learnt on a batch (S, B, .), with normal noise (S, 2B, J, A) and uniform (S, 2B, J)"""
-        args, qf, alpha = self.args, self.qf, self.log_alpha.detach().exp()
-        (next_noise, noise), (next_uniform, uniform) = noise.chunk(2, 1), uniform.chunk(2, 1)
-        next_action, next_log_prob = self.draw(next_obs, next_noise, next_uniform)
-        with torch.no_grad():
-            next_q = self.qf_target(next_obs, next_action).amin(1)  # (S, B, 1)
-        target = reward + args.gamma * (1 - terminated) * (next_q - alpha * next_log_prob)  # through time limits
-        critic_loss = (qf(obs, action.unsqueeze(2)) - target.unsqueeze(1)).square().mean((2, 3)).sum(1)  # (S,)
-        self.minimize(critic_loss, list(qf.parameters()))
-        loss, log_prob, figures = self.policy_loss(obs, noise, uniform, alpha)
-        self.minimize(loss, list(self.actor.parameters()))
-        if args.alpha == "auto":  # arXiv 1812.05905, eq. 18
-            excess = (log_prob.detach() - action.shape[-1]).mean(1, keepdim=True)
-            self.minimize(-self.log_alpha.exp() * excess, [self.log_alpha])
-        torch._foreach_lerp_(list(self.qf_target.parameters()), [x.detach() for x in qf.parameters()], args.tau)
-        figures |= {"losses/critic": critic_loss, "losses/alpha": alpha.flatten()}
-        return {name: x.detach() for name, x in figures.items()}
+            for i, (parameter, gradient) in enumerate(zip(self.learnt, gradients)):
+                mean = getattr(self, f"mean{i}")
+                square = getattr(self, f"square{i}")
+                power1, power2 = getattr(self, f"powers{i}")
+                power1.mul_(0.9)
+                power2.mul_(0.999)
+                mean.lerp_(gradient, 1 - 0.9)
+                square.lerp_(gradient.square(), 1 - 0.999)
+                root = (square / (1 - power2)).sqrt() + 1e-8
+                parameter.sub_(self.learning_rate * mean / (1 - power1) / root)
 
 
-class ReplayBuffer:  # Copied from pmoe_sac.ReplayBuffer
+def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
+    """What TensorBoard shows of the router, (S,) each: its entropy, and how much it uses each primitive"""
+    w = log_w.exp()
+    figures = {"routing/entropy": -(w * log_w).sum(-1).mean(-1)}
+    for k, usage in enumerate(w.mean(1).unbind(-1)):
+        figures[f"routing/usage_{k}"] = usage
+    return figures
+
+
+def draw_uniform(generators: list[Generator], action_size: int) -> np.ndarray:
+    """A uniformly random action of each seed, (S, A)"""
+    uniform = [torch.rand(action_size, generator=g, device=g.device) for g in generators]
+    return 2 * torch.stack(uniform).cpu().numpy() - 1
+
+
+class ReplayBuffer:
+    """The last `capacity` transitions of S seeds, a row each, with the fields of Batch side by side"""
+
     def __init__(self, capacity: int, obs_size: int, action_size: int, generators: list[Generator]):
-        """The last `capacity` transitions of S seeds, a row each: obs, action, next_obs, reward, terminated."""
-        self.generators, self.sizes = generators, (obs_size, action_size, obs_size, 1, 1)
+        self.capacity = capacity
+        self.generators = generators
+        self.count = 0  # transitions ever added
+        self.sizes = (obs_size, action_size, obs_size, 1, 1)
         self.rows = torch.empty(len(generators), capacity, sum(self.sizes), device=generators[0].device)
+        self.row_bytes = 4 * sum(self.sizes)
 
-    def sample(self, size: int, batch_size: int) -> tuple[Tensor, ...]:
-        """From the first `size` rows, uniformly, with replacement, each seed from its own: (S, B, .) each"""
-        index = [torch.randint(size, (batch_size,), generator=g, device=g.device) for g in self.generators]
-        return torch.stack([rows[i] for rows, i in zip(self.rows, index)]).split(self.sizes, -1)
+    def add(self, *fields: np.ndarray) -> None:
+        """A transition of each seed, in the order of Batch: arrays (S, .) or (S,), in one transfer"""
+        row = torch.from_numpy(np.column_stack(fields).astype(np.float32))
+        self.rows[:, self.count % self.capacity] = row.to(self.rows.device, non_blocking=True)
+        self.count += 1
+
+    def sample(self, batch_size: int) -> Batch:
+        """Uniformly, with replacement, each seed from its own replay"""
+        size = min(self.count, self.capacity)
+        drawn = []
+        for rows, generator in zip(self.rows, self.generators):
+            index = torch.randint(size, (batch_size,), generator=generator, device=rows.device)
+            drawn.append(rows[index])
+        return Batch(*torch.stack(drawn).split(self.sizes, -1))
+
+    def append_to(self, path: Path, s: int) -> int:
+        """Appends what the file of seed s does not have yet; returns the bytes that it then has."""
+        with open(path, "ab") as file:
+            new = np.arange(file.tell() // self.row_bytes, self.count) % self.capacity
+            self.rows[s, new].cpu().numpy().tofile(file)
+            os.fsync(file)
+        return self.row_bytes * self.count
+
+    def read_from(self, path: Path, s: int, size: int) -> None:
+        """Takes up the first `size` bytes of seed s's file, and cuts off what came after the checkpoint."""
+        os.truncate(path, size)
+        rows = np.fromfile(path, np.float32).reshape(-1, sum(self.sizes))
+        self.count = len(rows)
+        rows = rows[-self.capacity :]
+        place = np.arange(self.count - len(rows), self.count) % self.capacity
+        self.rows[s, place] = torch.from_numpy(rows).to(self.rows.device)
 
 
-def load(path: Path) -> dict:  # Copied from pmoe_sac.load
-    """The content of a .json file or of a checkpoint, tensors on the CPU; ends the program if it cannot be had."""
-    try:
-        return dict(json.loads(path.read_text()) if path.suffix == ".json" else torch.load(path, "cpu"))  # weights only
-    except Exception as error:  # noqa: BLE001  torch raises many kinds
-        fail(f"{path} is missing or damaged ({type(error).__name__}); start anew, without --resume or with --overwrite")
+# -------------------------------------------------------------------------------- the PPO family has this too
+
+FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
+FREE += ("checkpoint_every", "resume", "overwrite", "keep_replay", "track")  # no say in what is learnt
+HEADERS = {
+    "episodes": "step,episodic_return,episodic_length\n",
+    "eval": "step,return_mean,return_std,episodes\n",
+}
 
 
-class Runs:  # Copied from pmoe_sac.Runs
-    def __init__(self, args: Args, device: torch.device):
-        """The directories RUN_DIR/ENV/ALGO-kK[-TAG]/seedN, new or as at the last checkpoints, which are `states`. Ends
-        the program, and changes nothing, where this cannot be. From then on, Ctrl-C and SIGTERM fill `stop`."""
-        named = (*FREE, "env_id", "k", "tag", "compile")  # in the path itself, or without a say but in the last digits
-        changed = {n: x for n, x in vars(args).items() if n not in named and x != getattr(Args, n)}
-        tag = args.tag or (hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6] if changed else "")
-        name = f"{args.env_id.replace('/', '-')}/{ALGO}-k{args.k}{tag and '-'}{tag.replace('/', '-')}"
-        self.paths = [Path(args.run_dir, name, f"seed{args.seed + s}") for s in range(args.num_seeds)]
+def draw_noise(generators: list[Generator], n: int, draws: int, action_size: int) -> tuple[Tensor, Tensor]:
+    """Normal (S, n, J, A) and uniform (S, n, J) numbers, each seed's from its own generator"""
+    device = generators[0].device
+    normal = [torch.randn((n, draws, action_size), generator=g, device=device) for g in generators]
+    uniform = [torch.rand((n, draws), generator=g, device=device) for g in generators]
+    return torch.stack(normal), torch.stack(uniform)
+
+
+class Envs:
+    """n environments of one task, whose actions are in [-1, 1], in units of their bounds. None resets itself:
+    an episode's last observation is the true one."""
+
+    def __init__(self, env_id: str, n: int, **kwargs):
+        try:
+            self.envs = [make_env(env_id, **kwargs) for _ in range(n)]
+        except Exception as error:  # noqa: BLE001  environments raise anything
+            fail(f"--env {env_id}: {error}")  # Gymnasium's messages name what is near
+        obs_space = self.envs[0].observation_space
+        self.action_space = self.envs[0].action_space
+        for space in (obs_space, self.action_space):
+            if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+                fail(f"--env {env_id} needs flat Boxes of observations and actions, but has {space}")
+        low = self.action_space.low.astype(float)
+        high = self.action_space.high.astype(float)
+        self.scale = (high - low) / 2
+        self.shift = (high + low) / 2
+        if not np.isfinite(self.scale).all() or not self.scale.all():
+            fail(f"--env {env_id} needs finite bounds of actions that differ, but has {self.action_space}")
+        self.n = n
+        self.obs_size = obs_space.shape[0]
+        self.action_size = len(low)
+        self.obs = np.zeros((n, self.obs_size))
+        self.returns = np.zeros(n)
+        # With the random state at the last reset and the actions since then, an episode can be replayed.
+        self.random_state = [{}] * n
+        self.actions = [[] for _ in range(n)]
+
+    def start(self, seeds) -> None:
+        """Begins anew, each environment from its seed."""
+        for i, (env, seed) in enumerate(zip(self.envs, seeds)):
+            env.reset(seed=int(seed))  # gives it its generator
+            self.reset(i)
+
+    def reset(self, i: int, random_state: dict | None = None, actions=()) -> None:
+        """The next episode of environment i, or an earlier one up to where it was"""
+        generator = self.envs[i].unwrapped.np_random.bit_generator
+        if random_state:
+            generator.state = random_state
+        self.random_state[i] = generator.state
+        self.obs[i], _ = self.envs[i].reset()
+        self.returns[i] = 0
+        self.actions[i] = []
+        for action in actions:
+            self.step(action[None], [i])
+
+    def step(self, action: np.ndarray, ids=None) -> tuple[np.ndarray, ...]:
+        """Moves all, or `ids`: action (n, A) -> next_obs (n, O), reward, terminated, truncated (n,)"""
+        ids = range(self.n) if ids is None else ids
+        space = self.action_space
+        scaled = (self.shift + self.scale * action).astype(space.dtype).clip(space.low, space.high)
+        obs, reward, terminated, truncated, _ = zip(*[self.envs[i].step(a) for i, a in zip(ids, scaled)])
+        for i, a in zip(ids, action):
+            self.actions[i].append(a)
+        self.obs[ids] = obs
+        self.returns[ids] += reward
+        return np.array(obs), np.array(reward), np.array(terminated), np.array(truncated)
+
+    def evaluate(self, act, seeds, step: int) -> np.ndarray:
+        """Undiscounted returns (S, E) of new episodes, others at every step; act: (S, E, O) -> (S, E, A)"""
+        episodes = self.n // len(seeds)
+        self.start(np.concatenate([random_seeds(episodes, seed, step) for seed in seeds]))
+        running = np.arange(self.n)
+        while len(running):
+            obs = torch.as_tensor(self.obs, dtype=torch.float32).unflatten(0, (len(seeds), episodes))
+            action = act(obs).flatten(0, 1).numpy()
+            _, _, terminated, truncated = self.step(action[running], running)
+            running = running[~(terminated | truncated)]
+        return self.returns.reshape(len(seeds), episodes).copy()
+
+
+def make_env(env_id: str, **kwargs) -> gym.Env:
+    """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
+    with contextlib.suppress(ModuleNotFoundError):
+        import_module("pmoe.envs")  # registers its environments, where pmoe is installed
+    name, *options = re.split(r",(?=\w+=)", env_id)
+    for option in options:
+        key, _, value = option.partition("=")
+        try:
+            kwargs[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError(f"{option} is no number, True, False, None or text in single quotes") from None
+    return gym.make(name, **kwargs)
+
+
+def random_seeds(n: int, *entropy: int) -> np.ndarray:
+    """n seeds for environments, (n,)"""
+    return np.random.SeedSequence(entropy).generate_state(n) // 2
+
+
+def compiled(args: Args, device: torch.device, *functions) -> list:
+    """The functions, by torch.compile where there is a C++ compiler, on a GPU as CUDA graphs"""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        # Keep freed memory: to get it from the system again costs page faults, which are slow.
+        for option, value in ((-1, 2**30), (-3, 2**25), (-3, 2**30)):
+            ctypes.CDLL(None).mallopt(option, value)
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    if args.compile == "off":
+        return list(functions)
+    if not compiler or not headers:
+        print("not compiled, and so slower: there is no C++ compiler, or no Python.h", flush=True)
+        return list(functions)
+    print("compiling at the first update, which takes up to a minute; --compile off does without", flush=True)
+    torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
+    options = {"triton.cudagraphs": device.type == "cuda" and args.compile == "graph"}
+    return [torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in functions]
+
+
+def free_options(args: Args) -> tuple[str, ...]:
+    """Options that have no say in what is learnt"""
+    if getattr(args, "anneal_lr", False):  # the learning rate depends on how long the run is
+        return tuple(name for name in FREE if name != "total_timesteps")
+    return FREE
+
+
+def run_paths(args: Args) -> list[Path]:
+    """RUN_DIR/ENV/ALGO-kK[-TAG]/seedN of each seed; TAG is by default a hash of what is not the default"""
+    elsewhere = (*free_options(args), "env_id", "k", "tag", "compile")  # in the path itself, or without a say
+    changed = {}
+    for name, value in vars(args).items():
+        if name not in elsewhere and value != getattr(Args, name):
+            changed[name] = value
+    tag = args.tag.replace("/", "-")
+    if changed and not tag:
+        tag = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6]
+    method = f"{ALGO}-k{args.k}-{tag}".removesuffix("-")
+    folder = Path(args.run_dir, args.env_id.replace("/", "-"), method)
+    return [folder / f"seed{seed}" for seed in range(args.seed, args.seed + args.num_seeds)]
+
+
+class Runs:
+    """The run directories of S seeds: configuration, CSV files, TensorBoard, checkpoints; and the progress"""
+
+    def __init__(self, args: Args, device, agent: nn.Module, envs: Envs, generators, buffer=None):
+        """New directories, or everything as at the last checkpoint. Ends the program, having changed nothing,
+        where that cannot be. Inside `with`, Ctrl-C and SIGTERM end training at a checkpoint."""
+        self.args = args
+        self.device = device
+        self.agent = agent
+        self.envs = envs
+        self.generators = generators
+        self.buffer = buffer  # of the SAC family
+        self.paths = run_paths(args)
+        self.seeds = range(args.seed, args.seed + args.num_seeds)
+        self.eval_envs = Envs(args.env_id, args.num_seeds * args.eval_episodes)
+        self.last_returns = {}  # of each seed
+        self.last_evaluations = {}
+        self.signals = []
+
         for path in self.paths:
-            done = (path / "done.json").exists()
-            if path.exists() and not args.overwrite and (done or not args.resume):
-                fail(f"{path} {'is finished' if done else 'exists; --resume goes on with it'}; --overwrite starts anew")
-            before = load(path / "config.json") if args.resume else {}
-            changed = [n for n, x in vars(args).items() if n not in FREE and before.get("args", {}).get(n) != x]
-            if args.resume and (changed or before.get("device") != str(device)):
-                fail(f"{path} was started with another {(changed or ['device'])[0]}; give the same, or a new --tag")
-        last = [max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths if args.resume]
-        self.states = [load(path / "checkpoint" / min(last)) for path in self.paths if args.resume]
-        for path, state in zip(self.paths, self.states):
-            if sum(file.stat().st_size for file in path.glob("checkpoint/replay.f32")) < state.get("replay", 0):
-                fail(f"{path}/checkpoint/replay.f32 is missing or damaged; start anew with --overwrite")
-        commit = os.popen(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null").read().strip()
-        about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
-        about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-        for s, path in enumerate(self.paths):
-            if not args.resume:
-                shutil.rmtree(path, ignore_errors=True)  # there is none, or --overwrite
-                (path / "checkpoint").mkdir(parents=True)
-                about["args"] = asdict(replace(args, seed=args.seed + s, num_seeds=1, overwrite=False))
-                (path / "config.json").write_text(json.dumps(about, indent=2))
-            for name, text in (self.states[s]["csv"] if args.resume else CSV).items():
-                (path / f"{name}.csv").write_text(text)
-        self.start, spent = (self.states[0][name] if args.resume else 0 for name in ("step", "wall_time"))
-        self.began, self.stop = time.monotonic() - spent, []
+            self.refuse(path)
+        saved = self.last_checkpoints() if args.resume else []
+        self.step = saved[0]["step"] if saved else 0
+        self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
+        for s in range(len(self.paths)):
+            if saved:
+                self.restore(s, saved[s])
+            else:
+                self.create(s)
+
+        print(*self.paths, f"on {device}, from step {self.step:,}", flush=True)
+        if buffer:
+            size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
+            end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
+            print(f"a seed's replay will take {size:,.0f} MB on the disk; {end}", flush=True)
         if args.track:
-            (wb := import_module("wandb")).tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
-            wb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
-        self.writers = [SummaryWriter(path, purge_step=self.start + 1) for path in self.paths]
-        self.handlers = {n: signal.signal(n, lambda n, _: self.stop.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+            wandb = import_module("wandb")
+            wandb.tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
+            wandb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
+        self.writers = [SummaryWriter(path, purge_step=self.step + 1) for path in self.paths]
+        self.save(self.step)
+
+    def __enter__(self):
+        self.handlers = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.handlers[number] = signal.signal(number, lambda number, _: self.signals.append(number))
+        console = Console()
+        columns = [
+            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
+        ]
+        if console.width < 120:
+            del columns[1]
+        # No automatic refresh: a thread of its own would take time from training.
+        self.bar = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
+        self.bar.add_task("", total=self.args.total_timesteps, completed=self.step)
+        self.task = self.bar.tasks[0]
+        self.shown = time.monotonic()
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.stop()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        for writer in self.writers:
+            writer.close()
+
+    # Beginning, and going on
+
+    def refuse(self, path: Path) -> None:
+        """Ends the program where a run must not be begun, or cannot be gone on with."""
+        for config in path.parent.glob("seed*/config.json"):
+            other = recorded_file(config)
+            if other.is_file() and other.read_bytes() != Path(__file__).read_bytes():
+                fail(f"{config.parent} is a run of {other}, another algorithm; give this one a --tag")
+        if not path.exists() or self.args.overwrite:
+            if self.args.resume:
+                fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
+            return
+        finished = (path / "done.json").exists() and load(path / "done.json").get("step", 0)
+        if finished and (not self.args.resume or self.args.total_timesteps <= finished):
+            longer = "--resume with a larger --total-timesteps makes it longer"
+            fail(f"{path} is finished at step {finished:,}; {longer}, --overwrite starts anew")
+        if not self.args.resume:
+            fail(f"{path} exists; --resume goes on with it, --overwrite starts anew")
+        changed = self.changes(load(path / "config.json"))
+        if changed:
+            fail(f"{path} was started with {changed[0]}; keep that, or begin another run with a --tag")
+        if finished:
+            self.refuse_longer(path, finished)
+
+    def changes(self, config: dict) -> list[str]:
+        """What a run's config.json has otherwise, of what must stay the same on resume"""
+        before = {**config.get("args", {}), "device": config.get("device")}
+        now = {**vars(self.args), "device": str(self.device)}
+        changed = []
+        for name, value in now.items():
+            free = name in free_options(self.args) and name != "device"
+            if not free and before.get(name) != value:
+                changed.append(f"--{name.replace('_', '-')} {before.get(name)}, not {value}")
+        return changed
+
+    def nearest(self, path: Path) -> str:
+        """In words: the run of this algorithm, K and seed whose options differ least, if there is one"""
+        others = {}
+        for config in path.parents[1].glob(f"{ALGO}-k{self.args.k}*/{path.name}/config.json"):
+            others[config.parent] = self.changes(load(config))
+        if not others:
+            return ""
+        other = min(others, key=lambda other: len(others[other]))
+        return f"; {other} was started with {' and '.join(others[other])}"
+
+    def refuse_longer(self, path: Path, finished: int) -> None:
+        """Ends the program where a finished run cannot be made longer."""
+        rollout = getattr(self.args, "num_envs", 1) * getattr(self.args, "num_steps", 1)
+        if finished % rollout:
+            fail(f"{path} cannot be made longer: its last rollout was cut short at step {finished:,}")
+        if self.buffer and not (path / "checkpoint/replay.f32").exists():
+            fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asks")
+
+    def last_checkpoints(self) -> list[dict]:
+        """Of each seed, that of the last step at which all have one"""
+        last = min(max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths)
+        saved = [load(path / "checkpoint" / last) for path in self.paths]
+        for path, state in zip(self.paths, saved):
+            replay = path / "checkpoint/replay.f32"
+            if state.get("replay") and (not replay.exists() or replay.stat().st_size < state["replay"]):
+                fail(f"{replay} is missing or damaged; start anew with --overwrite")
+            if state["step"] > self.args.total_timesteps:
+                fail(f"{path} is at step {state['step']:,} already, beyond --total-timesteps")
+        return saved
+
+    def create(self, s: int) -> None:
+        """A new run directory of seed s"""
+        path = self.paths[s]
+        shutil.rmtree(path, ignore_errors=True)  # there is none, or --overwrite
+        (path / "checkpoint").mkdir(parents=True)
+        file = Path(__file__).resolve()
+        git = ["git", "-C", str(file.parent), "describe", "--always", "--dirty"]
+        config = {"algo": ALGO, "file": str(file), "device": str(self.device), "command": sys.argv}
+        with contextlib.suppress(OSError):  # there is no git
+            config["commit"] = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        packages = ("torch", "gymnasium", "mujoco", "numpy")
+        config["versions"] = {name: metadata.version(name) for name in packages}
+        config["args"] = asdict(replace(self.args, seed=self.seeds[s], num_seeds=1, overwrite=False))
+        write_json(path / "config.json", config)
+        for name, header in HEADERS.items():
+            (path / f"{name}.csv").write_text(header)
+
+    def restore(self, s: int, saved: dict) -> None:
+        """Seed s as it was at a checkpoint"""
+        path = self.paths[s]
+        for name in HEADERS:
+            (path / f"{name}.csv").write_text(saved["csv"][name])
+        if self.buffer:
+            self.buffer.read_from(path / "checkpoint/replay.f32", s, saved["replay"])
+        for name, x in self.learnt(s).items():
+            x.copy_(saved["learnt"][name])
+        self.generators[s].set_state(saved["generator"])
+        for i, random_state, actions in zip(self.envs_of(s), saved["random_state"], saved["actions"]):
+            self.envs.reset(i, random_state, actions.numpy())
+        episode = last_row(path / "episodes.csv")
+        if episode:
+            self.last_returns[s] = episode["episodic_return"]
+        evaluation = last_row(path / "eval.csv")
+        if evaluation:
+            self.last_evaluations[s] = evaluation["return_mean"]
+        config = load(path / "config.json")
+        config["args"]["total_timesteps"] = self.args.total_timesteps
+        write_json(path / "config.json", config)
+        (path / "done.json").unlink(missing_ok=True)  # the run is made longer
+
+    def envs_of(self, s: int) -> range:
+        """The numbers of seed s's environments"""
+        each = self.envs.n // len(self.paths)
+        return range(s * each, (s + 1) * each)
+
+    def learnt(self, s: int) -> dict[str, Tensor]:
+        """Seed s's part of the agent, as views"""
+        state = {}
+        for name, x in self.agent.state_dict().items():
+            # The first axis is S or, where a seed has several networks, a multiple; Adam's powers have none.
+            state[name] = x.unflatten(0, (len(self.paths), -1))[s] if x.dim() > 1 else x
+        return state
+
+    # While it runs
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether a multiple of `every` lies between the last step looked at and this one"""
+        return step // every > self.step // every
+
+    def end_of_step(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Evaluation, progress, TensorBoard and checkpoint, where they are due; the end, after a signal"""
+        stop = list(self.signals)
+        last = step == self.args.total_timesteps
+        # A buffer that is full overwrites its oldest rows, which the file must have by then.
+        checkpoint_every = min(self.args.checkpoint_every, self.buffer.capacity if self.buffer else 10**12)
+        save = last or bool(stop) or self.due(checkpoint_every, step)
+        if save or self.due(100, step) or step > self.step + 1:
+            self.check_finite(step, figures)
+        if self.due(self.args.eval_every, step):
+            self.evaluate(step)
+        if last or self.due(1000, step):
+            self.log(step, figures)
+        elif time.monotonic() > self.shown + 0.5:
+            self.show(step)
+        self.step = step
+        if save:
+            self.save(step)
+        if stop:
+            self.bar.stop()
+            print(f"stopped at step {step:,}; the same command with --resume goes on")
+            raise SystemExit(128 + stop[0])
+
+    def check_finite(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Ends the program where a figure, or anything that is learnt, is not finite."""
+        for name, x in {**figures, **self.agent.state_dict()}.items():
+            if not x.isfinite().all():
+                fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
+
+    def evaluate(self, step: int) -> None:
+        """Returns of the deterministic policy in environments of its own"""
+        actor = copy.deepcopy(self.agent.actor)  # a policy with a memory begins anew
+        for s, returns in enumerate(self.eval_envs.evaluate(actor.act, self.seeds, step)):
+            mean, std = returns.mean(), returns.std()
+            self.record(s, "eval", step, eval_return=mean, eval_return_std=std, eval_episodes=len(returns))
+            self.last_evaluations[s] = mean
+
+    def record_episode(self, i: int, step: int) -> None:
+        """The episode that environment i has just finished"""
+        s = i // (self.envs.n // len(self.paths))
+        self.last_returns[s] = self.envs.returns[i]
+        length = len(self.envs.actions[i])
+        self.record(s, "episodes", step, episodic_return=self.envs.returns[i], episodic_length=length)
 
     def record(self, s: int, name: str, step: int, **values) -> None:
         """A line of seed s's NAME.csv, and the same in TensorBoard"""
@@ -360,128 +868,156 @@ class Runs:  # Copied from pmoe_sac.Runs
         for key, value in values.items():
             self.writers[s].add_scalar(f"charts/{key}", value, step)
 
-    def save(self, step: int, states: list[dict]) -> None:
-        """Every seed's checkpoint; those before go once all are on the disk."""
+    def log(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Figures to TensorBoard, progress to the terminal or, where there is none, as a line"""
+        self.show(step)
+        if self.bar.disable:
+            percent = f"({self.task.percentage:.0f}%)"
+            total = self.args.total_timesteps
+            print(f"step {step:,} of {total:,} {percent}  {self.task.description}", flush=True)
+        for s, writer in enumerate(self.writers):
+            writer.add_scalar("charts/SPS", self.speed(step), step)
+            for name, figure in figures.items():
+                writer.add_scalar(name, figure[s], step)
+
+    def speed(self, step: int) -> float:
+        """Steps a second of each seed over the last while or, before there are two looks, since the start"""
+        return self.task.speed or step / (time.monotonic() - self.began)
+
+    def show(self, step: int) -> None:
+        """Brings the bar up to date."""
+        self.shown = time.monotonic()
+        self.bar.update(self.task.id, completed=step)
+        left = timedelta(seconds=round((self.args.total_timesteps - step) / self.speed(step)))
+        returns = f"return {spread(self.last_returns)}  evaluation {spread(self.last_evaluations)}"
+        self.bar.update(self.task.id, description=f"{returns}  {self.speed(step):.0f} steps/s  {left} left")
+        self.bar.refresh()
+
+    def save(self, step: int) -> None:
+        """A checkpoint of every seed. Those before go once all are on the disk."""
         files = [path / f"checkpoint/{step:010}.pt" for path in self.paths]
-        for path, new, state, writer in zip(self.paths, files, states, self.writers):
-            writer.flush()
-            state |= {"step": step, "wall_time": time.monotonic() - self.began}
-            state["csv"] = {name: (path / f"{name}.csv").read_text() for name in CSV}
-            torch.save(state, whole := io.BytesIO())  # which has no words for a full disk
-            with open(new.with_name("new.tmp"), "wb") as file:
-                file.write(whole.getbuffer())
-                file.flush(), os.fsync(file)
-            os.replace(file.name, new)
-        for old in {old for new in files for old in new.parent.glob("*.pt")} - set(files):
-            old.unlink()
+        for s, file in enumerate(files):
+            self.writers[s].flush()
+            content = io.BytesIO()
+            torch.save(self.state(s, step), content)  # to memory first: torch has no words for a full disk
+            write_whole(file, content.getbuffer())
+        for path, file in zip(self.paths, files):
+            for old in set(path.glob("checkpoint/*.pt")) - {file}:
+                old.unlink()
+
+    def state(self, s: int, step: int) -> dict:
+        """All that an exact resume of seed s needs"""
+        path = self.paths[s]
+        state = {
+            "step": step,
+            "wall_time": time.monotonic() - self.began,
+            "csv": {name: (path / f"{name}.csv").read_text() for name in HEADERS},
+            "learnt": {name: x.clone() for name, x in self.learnt(s).items()},
+            "generator": self.generators[s].get_state(),
+            "random_state": [self.envs.random_state[i] for i in self.envs_of(s)],
+            "actions": [torch.tensor(np.array(self.envs.actions[i])) for i in self.envs_of(s)],
+        }
+        if self.buffer:
+            state["replay"] = self.buffer.append_to(path / "checkpoint/replay.f32", s)
+        return state
+
+    def finish(self) -> list[Path]:
+        """The last evaluation, where it was not due anyway, and done.json; returns the run directories."""
+        total = self.args.total_timesteps
+        if any(last_row(path / "eval.csv").get("step") != total for path in self.paths):
+            # A run that is made longer would not have made this one: no checkpoint holds it.
+            self.evaluate(total)
+        for path in self.paths:
+            done = last_row(path / "eval.csv")
+            done |= {"step": total, "wall_time": time.monotonic() - self.began}
+            write_json(path / "done.json", done)
+            if self.buffer and not self.args.keep_replay:
+                (path / "checkpoint/replay.f32").unlink()
+        return self.paths
 
 
-def load_actor(run_dir: str | Path) -> Actor:  # Copied from pmoe_sac.load_actor
-    """The policy in a run's checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    learnt = load(max(Path(run_dir).glob("checkpoint/*.pt"), default=Path(run_dir, "checkpoint")))["learnt"]
-    state = {name.removeprefix("actor."): x for name, x in learnt.items() if name.startswith("actor.")}
-    bound, k = state["scale"].flatten().numpy(), state["router.weight"].shape[-1]
-    actor = Actor(state["fc1.weight"].shape[1], -bound, bound, k, [Generator()])
-    actor.load_state_dict(state)
-    return actor
+def spread(values: dict[int, float]) -> str:
+    """130, or, of several seeds, their mean and range: 130 (90 to 170)"""
+    if not values:
+        return "-"
+    numbers = list(values.values())
+    mean = f"{np.mean(numbers):.0f}"
+    return mean if len(numbers) == 1 else f"{mean} ({min(numbers):.0f} to {max(numbers):.0f})"
 
 
-def train(args: Args) -> list[Path]:  # Copied from pmoe_sac.train
-    """Trains seeds args.seed, args.seed + 1, ... side by side; returns their run directories. Ends the program with one
-    line on bad input (status 2), a number that is not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
-    check(args)
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        libc.mallopt(-1, 2**30), libc.mallopt(-3, 2**25), libc.mallopt(-3, 2**30)  # keep freed memory: faults are slow
-    device = torch.device("cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu")
-    seeds = range(args.seed, args.seed + args.num_seeds)
-    envs, eval_envs = (Envs(args.env_id, n * len(seeds), args.env_backend) for n in (1, args.eval_episodes))
-    runs = Runs(args, device)
-    generators = [Generator(device).manual_seed(seed) for seed in seeds]
-    agent = Agent(args, envs.obs_size, envs.low, envs.high, generators)
-    capacity = min(args.buffer_size, args.total_timesteps)
-    buffer = ReplayBuffer(capacity, envs.obs_size, len(envs.low), generators)
-    update, draw, figures, last, returns = agent.update, agent.draw, {}, np.nan, np.array(np.nan)
-    tools = shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").exists()
-    if args.compile != "off" and tools:
-        torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
-        options = {"triton.cudagraphs": device.type == "cuda" and args.compile == "graph"}
-        update, draw = (torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in (update, draw))
-    envs.start([seed + runs.start for seed in seeds])
+def last_row(file: Path) -> dict[str, float]:
+    """The last row of a CSV file of numbers by its columns; empty if there is none"""
+    names, *rows = file.read_text().split()
+    return dict(zip(names.split(","), map(float, rows[-1].split(",")))) if rows else {}
 
-    def noise(n: int) -> tuple[Tensor, Tensor]:  # normal (S, n, J, A) and uniform (S, n, J)
-        shapes = ((torch.randn, (n, agent.draws, len(envs.low))), (torch.rand, (n, agent.draws)))
-        return tuple(torch.stack([f(shape, generator=g, device=device) for g in generators]) for f, shape in shapes)
 
-    def learnt(s: int) -> dict[str, Tensor]:  # by seed s; the first axis of all but Adam's powers is S or, of twins, 2S
-        return {n: x.unflatten(0, (len(seeds), -1))[s] if x.dim() else x for n, x in agent.state_dict().items()}
+def write_json(path: Path, content: dict) -> None:
+    write_whole(path, json.dumps(content, indent=2).encode())
 
-    def state(s: int, step: int) -> dict:  # all that an exact resume of seed s needs, beside its replay.f32
-        with open(runs.paths[s] / "checkpoint/replay.f32", "ab") as file:
-            new = np.arange(file.tell() // buffer.rows[s, 0].nbytes, step) % capacity
-            buffer.rows[s, new].cpu().numpy().tofile(file)
-            os.fsync(file)
-        random = {"generator": generators[s].get_state(), "random_state": envs.random_state[s]}
-        random |= {"actions": torch.tensor(np.array(envs.actions[s])), "replay": step * buffer.rows[s, 0].nbytes}
-        return random | {"learnt": {name: x.clone() for name, x in learnt(s).items()}}
 
-    for s, (path, saved) in enumerate(zip(runs.paths, runs.states)):
-        os.truncate(path / "checkpoint/replay.f32", saved["replay"])
-        rows = np.fromfile(path / "checkpoint/replay.f32", "f4").reshape(-1, sum(buffer.sizes))[-capacity:]
-        buffer.rows[s, np.arange(runs.start - len(rows), runs.start) % capacity] = torch.from_numpy(rows).to(device)
-        torch._foreach_copy_(list(learnt(s).values()), list(saved["learnt"].values()))
-        generators[s].set_state(saved["generator"])
-        envs.reset(s, saved["random_state"], saved["actions"].numpy())
-    print(*runs.paths, f"on {device}, from step {runs.start}", flush=True)
-    obs = torch.tensor(envs.obs, dtype=torch.float32, device=device).unsqueeze(1)  # (S, 1, O)
-    runs.save(runs.start, [state(s, runs.start) for s in range(len(seeds))])
-    for step in range(runs.start + 1, args.total_timesteps + 1):
-        end = step == args.total_timesteps
-        save = end or bool(runs.stop) or step % min(args.checkpoint_every, capacity) == 0
-        if step > args.random_steps:
-            action = draw(obs, *noise(1))[0].flatten(1).cpu().numpy()
-        else:
-            action = envs.low + (envs.high - envs.low) * noise(len(envs.low))[1][..., 0].cpu().numpy()  # uniform
-        if step > args.learning_starts:  # before the environments move: on a GPU the two overlap
-            figures = update(*buffer.sample(min(step - 1, capacity), args.batch_size), *noise(2 * args.batch_size))
-        if save or step % 100 == 0 or not np.isfinite(action).all():
-            broken = [n for n, x in (figures | agent.state_dict()).items() if not x.isfinite().all()]
-            if broken or not np.isfinite(action).all():
-                fail(f"{[*broken, 'an action'][0]} is not finite at step {step}; the last checkpoint is from before", 1)
-        rows = [envs.obs.copy(), action.clip(envs.low, envs.high).astype(np.float32)]
-        next_obs, reward, terminated, truncated = envs.step(rows[1], np.arange(len(seeds), dtype=np.int32))
-        for s in np.flatnonzero(terminated | truncated):
-            last, length = envs.returns[s], len(envs.actions[s])
-            runs.record(s, "episodes", step, episodic_return=last, episodic_length=length)
-            envs.reset(s)
-        rows += [next_obs, reward, terminated, envs.obs]  # to the device in one transfer
-        sent = torch.from_numpy(np.column_stack(rows).astype(np.float32)).to(device, non_blocking=True)
-        buffer.rows[:, (step - 1) % capacity] = sent[:, : -envs.obs_size]
-        obs.copy_(sent[:, None, -envs.obs_size :])
-        if end or step % args.eval_every == 0:
-            returns = eval_envs.evaluate(agent.actor.act, seeds, step)
-            for s, r in enumerate(returns):
-                runs.record(s, "eval", step, eval_return=r.mean(), eval_return_std=r.std(), eval_episodes=len(r))
-        if end or step % 1000 == 0:
-            speed = step / (time.monotonic() - runs.began)
-            print(f"step {step}  return {last:.0f}  evaluation {returns.mean():.0f}  {speed:.0f} steps/s", flush=True)
-            for name, x in (figures | {"charts/SPS": torch.full((len(seeds),), speed)}).items():
-                for writer, value in zip(runs.writers, x.cpu()):
-                    writer.add_scalar(name, value, step)
-        if save:
-            runs.save(step, [state(s, step) for s in range(len(seeds))])
-        if save and runs.stop:
-            print(f"stopped at step {step}; the same command with --resume goes on")
-            raise SystemExit(128 + runs.stop[0])
-    for path, writer in zip(runs.paths, runs.writers):
-        head, *_, values = (line.split(",") for line in (path / "eval.csv").read_text().split())
-        done = dict(zip(head, map(float, values)), step=args.total_timesteps, wall_time=time.monotonic() - runs.began)
-        (path / "done.json").write_text(json.dumps(done, indent=2))
-        if not args.keep_replay:
-            (path / "checkpoint/replay.f32").unlink()  # it served to go on
-        writer.close()
-    for number, handler in runs.handlers.items():
-        signal.signal(number, handler)
-    return runs.paths
+def write_whole(path: Path, content) -> None:
+    """Writes bytes to a file wholly or not at all."""
+    temporary = path.with_name("new.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file)
+    os.replace(temporary, path)
+
+
+def recorded_file(config: Path) -> Path:
+    """The algorithm file that a config.json names; this one, where it names none"""
+    try:
+        return Path(json.loads(config.read_text())["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Path(__file__)
+
+
+def load(path: Path) -> dict:
+    """The content of a .json file or of a checkpoint, on the CPU; ends the program if it cannot be read."""
+    try:
+        if path.suffix == ".json":
+            return dict(json.loads(path.read_text()))
+        return dict(torch.load(path, "cpu", weights_only=True))
+    except Exception as error:  # noqa: BLE001  torch raises many kinds
+        anew = "start anew, without --resume or with --overwrite"
+        fail(f"{path} is missing or damaged ({type(error).__name__}); {anew}")
+
+
+def load_part(run_dir: str | Path, part: str) -> dict[str, Tensor]:
+    """The state_dict of a part of the agent, as "actor", in a run's last checkpoint"""
+    file = max(Path(run_dir).glob("checkpoint/*.pt"), default=Path(run_dir, "checkpoint"))
+    learnt = load(file)["learnt"]
+    return {name.removeprefix(f"{part}."): x for name, x in learnt.items() if name.startswith(f"{part}.")}
+
+
+def check(args: Args) -> None:
+    """Ends the program where a value is out of its range, or two options contradict each other."""
+    from_zero = ("seed", "random_steps", "baseline_samples")
+    up_to_one = ("gamma", "gae_lambda", "tau", "learning_rate")
+    for name, value in asdict(args).items():
+        if type(value) in (int, float):
+            low = 0 if type(value) is float or name in from_zero else 1
+            high = 1 if name in up_to_one else 10**12
+            if not low <= value <= high:  # NaN too
+                fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
+    if hasattr(args, "num_envs"):  # the PPO family
+        if args.total_timesteps % args.num_envs:
+            fail("--total-timesteps must be a multiple of --num-envs")
+        if not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
+            fail("--minibatch-size must be from 2 to --num-envs times --num-steps")
+    if args.resume and args.overwrite:
+        fail("--resume goes on with a run and --overwrite deletes it: give one of them")
+    if args.track and not util.find_spec("wandb"):
+        fail("--track needs wandb: pip install wandb")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        fail("--device cuda: torch finds no CUDA GPU here; use --device cpu or auto")
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Ends the program with one line; status 2 is bad input, 1 what went wrong on the way."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Environment steps a second of PMOE-SAC or PMOE-PPO beside other people's: same task, same settings, in alternation.
+"""Environment steps a second of PMOE-SAC or PMOE-PPO beside other people's: same task, same settings.
 
     pip install -e ".[bench]"
     python benchmarks/throughput.py --env Hopper-v4 --repeats 5
     python benchmarks/throughput.py --algo ppo --env HalfCheetah-v4 --repeats 5
 
-Every method trains in a process of its own, which compiles and warms up and then waits. In every repeat each of them
-runs alone for some seconds, one after the other, beside a measurement of the machine's matrix products: the machines
-are noisy, so look at the ratios, which are taken repeat by repeat. The shares of time are the host's; on a GPU most of
-the update shows where the next action waits for it. A step of SAC is one environment step of one seed and one gradient
-step of networks of 256-256; of PPO one environment step and its share of 20 passes over every 2,000 of them, networks
-of 64-64, observations and rewards normalised. `bound` is the speed at which SAC's matrix products alone would run.
+Every method trains in a process of its own, which compiles and warms up and then waits. In every repeat each
+of them runs alone for some seconds, one after the other, beside a measurement of the machine's matrix
+products. Machines are noisy: look at the ratios, which are taken repeat by repeat. The shares of time are the
+host's; on a GPU most of the update shows where the next action waits for it.
+
+A step of SAC is one environment step of one seed and one gradient step of networks of 256-256; of PPO one
+environment step and its share of 20 passes over every 2,000 of them, networks of 64-64, observations and
+rewards normalised. `bound` is the speed at which SAC's matrix products alone would run.
 """
 
 import csv
@@ -25,7 +27,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TextIO
 
 import gymnasium as gym
 import numpy as np
@@ -48,206 +50,264 @@ class Args:
     compile: tuple[str, ...] = ("off", "graph")  # pmoe's --compile; on a GPU: off on graph
     peers: tuple[str, ...] = ("sb3", "sbx")  # the peers, those not installed are left out
     pairs: bool = True  # also two processes of one seed and one thread each
-    env_backend: str = "gymnasium"  # pmoe's --env-backend
     seconds: float = 4.0  # of a measurement
     repeats: int = 5  # alternations
     out: Path = Path("throughput")  # OUT.csv: every measurement, OUT.md: the table
     worker: str = ""  # what one of the processes runs
 
 
+@dataclass
+class Method:
+    """What one or more processes train"""
+
+    name: str  # pmoe, sb3 or sbx
+    threads: int
+    k: int = 1
+    seeds: int = 1
+    compile: str = ""
+    copies: int = 1  # processes
+
+    @property
+    def label(self) -> str:
+        if self.name != "pmoe":
+            return PEERS[self.name].label
+        how = {"off": ", eager", "on": ", compiled", "graph": ""}[self.compile]
+        if self.copies > 1:
+            seeds = f"{self.copies} processes of 1 thread"
+        elif self.seeds > 1:
+            seeds = f"{self.seeds} seeds"
+        else:
+            seeds = "1 seed"
+        return f"pmoe, K = {self.k}, {seeds}{how}"
+
+
+@dataclass
+class Peer:
+    label: str
+    module: str
+
+
+PEERS = {"sb3": Peer("Stable-Baselines3", "stable_baselines3"), "sbx": Peer("SBX", "sbx")}
 PARTS = ("environment", "acting", "sampling", "update", "logging")
+WARM = 300  # steps before the first measurement
+ROLLOUT = 2000  # steps of PPO
+NEVER = 10**9
 
 
-def work(method: dict, args: Args) -> None:
-    """Trains for ever; at every line that comes in goes on for `seconds`, and prints steps/s and shares of time."""
-    spent, state = dict.fromkeys(PARTS, 0.0), {"steps": 0, "first": 0, "until": 0.0, "began": 0.0, "timing": False}
+# ----------------------------------------------------------------------------- one process that trains
 
-    def timed(part: str, function):
+
+class Meter:
+    """Counts the steps of a training that never ends, and the time that each part of it takes. Whenever a
+    line comes in, it measures for some seconds and prints steps a second and shares of time."""
+
+    def __init__(self, args: Args, out: TextIO):
+        self.args = args
+        self.out = out
+        self.steps = 0
+        self.until = 0.0
+        self.inside = False
+        self.begin()
+
+    def begin(self) -> None:
+        self.spent = dict.fromkeys(PARTS, 0.0)
+        self.first = self.steps
+        self.began = time.perf_counter()
+
+    def timed(self, part: str, function):
         def call(*arguments, **kwargs):
-            if state["timing"]:  # within another part, as the eager update acts
+            if self.inside:  # another part, as the eager update acts
                 return function(*arguments, **kwargs)
-            began, state["timing"] = time.perf_counter(), True
+            self.inside = True
+            began = time.perf_counter()
             result = function(*arguments, **kwargs)
-            spent[part] += time.perf_counter() - began
-            state["timing"] = False
+            self.spent[part] += time.perf_counter() - began
+            self.inside = False
             return result
 
         return call
 
-    def step() -> None:
-        state["steps"] += 1  # PPO: of whole rollouts, each with what is learnt from it
-        begins = args.algo == "sac" or state["steps"] % 2000 == 1
-        if state["steps"] < 300 or not begins or time.perf_counter() < state["until"]:
-            return
-        seconds, steps = time.perf_counter() - state["began"], state["steps"] - state["first"]
-        shares = {part: x / seconds for part, x in spent.items()}
-        print(json.dumps({"speed": steps / seconds} | shares), file=out, flush=True)
-        if not sys.stdin.readline():  # the parent is gone
-            sys.exit()
-        spent.update(dict.fromkeys(PARTS, 0.0))
-        state.update(first=state["steps"], began=time.perf_counter(), until=time.perf_counter() + args.seconds)
+    def patch(self, owner, name: str, part: str) -> None:
+        function = getattr(owner, name)
+        setattr(owner, name, self.timed(part, function))
 
+    def count_step(self) -> None:
+        self.steps += 1
+        # Of PPO whole rollouts are measured, each with what is learnt from it
+        whole = self.args.algo == "sac" or self.steps % ROLLOUT == 1
+        if self.steps < WARM or not whole or time.perf_counter() < self.until:
+            return
+        self.report()
+        line = sys.stdin.readline()
+        if not line:  # the parent is gone
+            sys.exit()
+        self.begin()
+        self.until = self.began + self.args.seconds
+
+    def report(self) -> None:
+        seconds = time.perf_counter() - self.began
+        figures = {part: spent / seconds for part, spent in self.spent.items()}
+        figures["speed"] = (self.steps - self.first) / seconds
+        print(json.dumps(figures), file=self.out, flush=True)
+
+
+def work(method: Method, args: Args) -> None:
+    """Trains for ever."""
     warnings.filterwarnings("ignore")
-    out, sys.stdout = sys.stdout, sys.stderr  # what the methods print is not for the parent
-    if method["name"] == "pmoe":
-        compiler, module = torch.compile, {"sac": pmoe_sac, "ppo": pmoe_ppo}[args.algo]
-        part = {"update": "update", "draw": "acting"}
-        torch.compile = lambda function, **options: timed(part[function.__name__], compiler(function, **options))
-        if method["compile"] == "off":
-            for name, of in part.items():
-                setattr(module.Agent, name, timed(of, getattr(module.Agent, name)))
-        if args.algo == "sac":
-            module.ReplayBuffer.sample = timed("sampling", module.ReplayBuffer.sample)
-        torch.randn, torch.rand = timed("sampling", torch.randn), timed("sampling", torch.rand)
-        module.Runs.record = timed("logging", module.Runs.record)
-        module.SummaryWriter.add_scalar = timed("logging", module.SummaryWriter.add_scalar)
-        move = timed("environment", module.Envs.step)
-        module.Envs.step = lambda *arguments: (step(), move(*arguments))[1]
-        settings = {"env_id": args.env, "k": method["k"], "num_seeds": method["seeds"], "compile": method["compile"]}
-        settings |= {"env_backend": args.env_backend, "eval_every": 10**9, "checkpoint_every": 10**9}
-        own = {"batch_size": batch_size(args), "learning_starts": 200, "random_steps": 200, "buffer_size": 10**5}
-        own = own if args.algo == "sac" else {"minibatch_size": batch_size(args), "total_timesteps": 10**9}
-        with tempfile.TemporaryDirectory() as run_dir:
-            module.train(module.Args(**settings, **own, eval_episodes=1, run_dir=run_dir))
+    meter = Meter(args, sys.stdout)
+    sys.stdout = sys.stderr  # what the methods print is not for the parent
+    if method.name == "pmoe":
+        train_pmoe(method, args, meter)
+    elif args.algo == "sac":
+        train_peer_sac(method, args, meter)
     else:
-        module = import_module({"sb3": "stable_baselines3", "sbx": "sbx"}[method["name"]])
-        settings = {"batch_size": batch_size(args), "seed": 1}
-        if args.algo == "sac":
-            settings |= {"learning_starts": 200, "learning_rate": 1e-3, "ent_coef": 0.2, "buffer_size": 10**5}
-            settings |= {"policy_kwargs": {"net_arch": [256, 256]}}
-            model = module.SAC("MlpPolicy", gym.make(args.env), **settings)
-        else:
-            vector = import_module("stable_baselines3.common.vec_env")  # SBX builds on it
-            env = vector.VecNormalize(vector.DummyVecEnv([lambda: gym.make(args.env)]))
-            settings |= {"n_steps": 2000, "n_epochs": 20, "policy_kwargs": {"net_arch": [64, 64]}}
-            model = module.PPO("MlpPolicy", env, **settings)
-        model.learn(10**9, callback=lambda *_: step() or True)
+        train_peer_ppo(method, args, meter)
+
+
+def train_pmoe(method: Method, args: Args, meter: Meter) -> None:
+    module: Any = {"sac": pmoe_sac, "ppo": pmoe_ppo}[args.algo]
+    compiler = torch.compile
+    parts = {"draw": "acting", "update": "update"}
+
+    def timed_compile(function, **options):
+        part = parts.get(function.__name__, "update")
+        return meter.timed(part, compiler(function, **options))
+
+    torch.compile = timed_compile  # type: ignore[assignment]
+    if method.compile == "off":
+        for name, part in parts.items():
+            meter.patch(module.Agent, name, part)
+    if args.algo == "sac":
+        meter.patch(module.ReplayBuffer, "sample", "sampling")
+    meter.patch(torch, "randn", "sampling")
+    meter.patch(torch, "rand", "sampling")
+    meter.patch(module.Runs, "record", "logging")
+    meter.patch(module.SummaryWriter, "add_scalar", "logging")
+    move = meter.timed("environment", module.Envs.step)
+
+    def counted_step(*arguments, **kwargs):
+        meter.count_step()
+        return move(*arguments, **kwargs)
+
+    module.Envs.step = counted_step
+    with tempfile.TemporaryDirectory() as run_dir:
+        module.train(module.Args(**pmoe_options(method, args), run_dir=run_dir))
+
+
+def pmoe_options(method: Method, args: Args) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "env_id": args.env,
+        "k": method.k,
+        "num_seeds": method.seeds,
+        "compile": method.compile,
+        "eval_every": NEVER,
+        "eval_episodes": 1,
+        "checkpoint_every": NEVER,
+        "total_timesteps": NEVER,
+    }
+    if args.algo == "ppo":
+        return options | {"minibatch_size": batch_size(args)}
+    options |= {"learning_starts": 200, "random_steps": 200, "buffer_size": 10**5}
+    return options | {"batch_size": batch_size(args)}
+
+
+def train_peer_sac(method: Method, args: Args, meter: Meter) -> None:
+    module = import_module(PEERS[method.name].module)
+    model = module.SAC(
+        "MlpPolicy",
+        gym.make(args.env),
+        batch_size=batch_size(args),
+        seed=1,
+        learning_starts=200,
+        learning_rate=1e-3,
+        ent_coef=0.2,
+        buffer_size=10**5,
+        policy_kwargs={"net_arch": [256, 256]},
+    )
+    learn(model, meter)
+
+
+def train_peer_ppo(method: Method, args: Args, meter: Meter) -> None:
+    module = import_module(PEERS[method.name].module)
+    vector = import_module("stable_baselines3.common.vec_env")  # SBX builds on it
+    env = vector.DummyVecEnv([lambda: gym.make(args.env)])
+    model = module.PPO(
+        "MlpPolicy",
+        vector.VecNormalize(env),
+        batch_size=batch_size(args),
+        seed=1,
+        n_steps=ROLLOUT,
+        n_epochs=20,
+        policy_kwargs={"net_arch": [64, 64]},
+    )
+    learn(model, meter)
+
+
+def learn(model, meter: Meter) -> None:
+    def callback(*_) -> bool:
+        meter.count_step()
+        return True
+
+    model.learn(NEVER, callback=callback)
 
 
 def batch_size(args: Args) -> int:
     return args.batch_size or {"sac": 256, "ppo": 64}[args.algo]
 
 
+# --------------------------------------------------------------------------------------- the machine
+
+
+class Counted(Exception):
+    """Ends a training once its update's operations are counted."""
+
+
 def flops(k: int, args: Args) -> int:
     """Floating-point operations of the matrix products of one seed's update"""
-    env = gym.make(args.env)
-    obs_size, size = env.observation_space.shape[0], env.action_space.shape[0]
-    agent = pmoe_sac.Agent(pmoe_sac.Args(k=k), obs_size, *np.float32([[-1] * size, [1] * size]), [torch.Generator()])
-    batch = [torch.zeros(1, batch_size(args), n) for n in (obs_size, size, obs_size, 1, 1)]
-    noise = torch.zeros(1, 2 * batch_size(args), k, size), torch.zeros(1, 2 * batch_size(args), 1)
-    with FlopCounterMode(display=False) as counter:
-        agent.update(*batch, *noise)
+    update = pmoe_sac.Agent.update
+    counter = FlopCounterMode(display=False)
+
+    def counted(*arguments):
+        with counter:
+            update(*arguments)
+        raise Counted
+
+    method = Method("pmoe", threads=1, k=k, compile="off")
+    pmoe_sac.Agent.update = counted  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as run_dir:
+            pmoe_sac.train(pmoe_sac.Args(**pmoe_options(method, args), run_dir=run_dir))
+    except Counted:
+        pass
+    finally:
+        pmoe_sac.Agent.update = update  # type: ignore[method-assign]
     return counter.get_total_flops()
 
 
 def matrix_products() -> float:
     """Floating-point operations a second of products of this machine's default device"""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    x = torch.randn(1024, 1024, device=device)
-    for n in (3, 20):
-        began = time.perf_counter()
-        for _ in range(n):
-            y = x @ x
-        y.sum().item()
-    return n * 2 * 1024**3 / (time.perf_counter() - began)
+    n = 1024
+    x = torch.randn(n, n, device=device)
+    multiply(x, 3)  # warm up
+    repeats = 20
+    began = time.perf_counter()
+    multiply(x, repeats)
+    return repeats * 2 * n**3 / (time.perf_counter() - began)
 
 
-def interval(values: np.ndarray) -> str:
-    """Mean and 95 % bootstrap interval"""
-    means = np.random.default_rng(0).choice(values, (10_000, len(values))).mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    mean, low, high = (f"{x:.0f}" if x >= 1000 else f"{x:.3g}" for x in (values.mean(), low, high))
-    return f"{mean} ({low} to {high})"
+def multiply(x: torch.Tensor, repeats: int) -> None:
+    for _ in range(repeats):
+        y = x @ x
+    y.sum().item()  # waits for a GPU
 
 
-def main(args: Args) -> None:
-    threads = torch.get_num_threads()
-    methods = [{"name": name, "threads": threads, "copies": 1} for name in args.peers if has(name)]
-    for k in args.ks:
-        for seeds in args.seeds:
-            one = {"name": "pmoe", "threads": threads, "copies": 1, "k": k, "seeds": seeds}
-            methods += [one | {"compile": how} for how in (args.compile if seeds == 1 else args.compile[-1:])]
-        if args.pairs:
-            methods.append(one | {"compile": args.compile[-1], "seeds": 1, "threads": 1, "copies": 2})
-    for method in methods:
-        environ = os.environ | {"OMP_NUM_THREADS": str(method["threads"])}
-        if method["threads"] == 1:
-            environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-        flags = f"--algo {args.algo} --env {args.env} --batch-size {batch_size(args)} --seconds {args.seconds}".split()
-        command = [sys.executable, __file__, *flags, "--env-backend", args.env_backend, "--worker", json.dumps(method)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        method["processes"] = [subprocess.Popen(command, env=environ, **pipes) for _ in range(method["copies"])]
-        for process in method["processes"]:
-            process.stdout.readline()  # compiled and warm
-    rows = []
-    for repeat in range(args.repeats):
-        peak = matrix_products()
-        for i, method in enumerate(methods):
-            for process in method["processes"]:
-                print(file=process.stdin, flush=True)
-            reports = [json.loads(process.stdout.readline() or "null") for process in method["processes"]]
-            if None in reports:
-                sys.exit(f"{label(method)} failed: {' '.join(method['processes'][0].args)} says why")
-            speed = sum(report["speed"] for report in reports) * method.get("seeds", 1)
-            rows.append({"repeat": repeat, "method": i, "label": label(method), "steps_per_second": speed})
-            rows[-1] |= {"matrix_products": peak} | {part: reports[0][part] for part in PARTS}
-    for method in methods:
-        for process in method["processes"]:
-            process.stdin.close()
-    with open(args.out.with_suffix(".csv"), "w") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    report(methods, rows, args)
-
-
-def has(name: str) -> bool:
-    return find_spec({"sb3": "stable_baselines3", "sbx": "sbx"}[name]) is not None
-
-
-def label(method: dict) -> str:
-    if method["name"] != "pmoe":
-        return {"sb3": "Stable-Baselines3", "sbx": "SBX"}[method["name"]]
-    seeds = (
-        "2 processes of 1 thread" if method["copies"] == 2 else f"{method['seeds']} seed{'s'[: method['seeds'] > 1]}"
-    )
-    how = {"off": ", eager", "on": ", compiled", "graph": ""}[method["compile"]]
-    return f"pmoe, K = {method['k']}, {seeds}{how}"
-
-
-def report(methods: list[dict], rows: list[dict], args: Args) -> None:
-    speeds = np.array([[row["steps_per_second"] for row in rows if row["method"] == i] for i in range(len(methods))])
-    head = ["method", "steps/s", *(f"x {label(m)}" for m in methods if m["name"] != "pmoe")]
-    head += [*["of the bound"] * (args.algo == "sac"), *PARTS, "the rest"]
-    lines = []
-    for i, method in enumerate(methods):
-        cells = [label(method), interval(speeds[i])]
-        cells += [interval(speeds[i] / speeds[j]) for j, peer in enumerate(methods) if peer["name"] != "pmoe"]
-        mine = [row for row in rows if row["method"] == i]
-        if method["name"] == "pmoe":
-            if args.algo == "sac":
-                bound = np.mean([row["matrix_products"] for row in mine]) / flops(method["k"], args)
-                cells.append(f"{speeds[i].mean() / bound:.0%}")
-            parts = [np.mean([row[part] for row in mine]) for part in PARTS]
-            cells += [f"{x:.0%}" for x in (*parts, 1 - sum(parts))]
-        else:
-            cells += [""] * (len(head) - len(cells))
-        lines.append(cells)
-    names = ("torch", "gymnasium", "mujoco", "stable_baselines3", "sbx-rl")
-    versions = ", ".join(f"{name} {version(name)}" for name in names if version(name))
-    peak = np.mean([row["matrix_products"] for row in rows]) / 1e9
-    title = (
-        f"{args.algo.upper()}, {args.env}, batch {batch_size(args)}, {processor()}, {torch.get_num_threads()} threads, "
-    )
-    title += f"{peak:.0f} GFLOP/s in matrix products, {versions}; {args.repeats} alternations of {args.seconds:g} s, "
-    title += "mean and 95 % interval"
-    table = Table(*head, title=title)
-    for cells in lines:
-        table.add_row(*cells)
-    Console(width=max(Console().width, 220)).print(table)
-    text = [title, "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    text += ["| " + " | ".join(cells) + " |" for cells in lines]
-    args.out.with_suffix(".md").write_text("\n".join(text) + "\n")
+def processor() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
 def version(name: str) -> str:
@@ -257,14 +317,170 @@ def version(name: str) -> str:
         return ""
 
 
-def processor() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
-    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+# --------------------------------------------------------------------------------------- alternation
+
+
+def chosen_methods(args: Args) -> list[Method]:
+    threads = torch.get_num_threads()
+    methods = [Method(name, threads) for name in args.peers if find_spec(PEERS[name].module)]
+    for k in args.ks:
+        for seeds in args.seeds:
+            # Only one seed is tried in every way
+            ways = args.compile if seeds == 1 else args.compile[-1:]
+            methods += [Method("pmoe", threads, k, seeds, way) for way in ways]
+        if args.pairs:
+            methods.append(Method("pmoe", 1, k, 1, args.compile[-1], copies=2))
+    return methods
+
+
+def start(method: Method, args: Args) -> list[subprocess.Popen[str]]:
+    """Its processes, once they are compiled and warm"""
+    environ = os.environ | {"OMP_NUM_THREADS": str(method.threads)}
+    if method.threads == 1:
+        environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    command = [sys.executable, __file__, "--algo", args.algo, "--env", args.env]
+    command += ["--batch-size", str(batch_size(args)), "--seconds", str(args.seconds)]
+    command += ["--worker", json.dumps(vars(method))]
+    processes = []
+    for _ in range(method.copies):
+        process = subprocess.Popen(
+            command,
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        processes.append(process)
+    for process in processes:
+        read(process)
+    return processes
+
+
+def read(process: subprocess.Popen[str]) -> dict[str, float]:
+    """What it measured; ends the program if it has ended."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        sys.exit(f"a process failed; this says why: {process.args!r}")
+    return json.loads(line)
+
+
+def ask(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    print(file=process.stdin, flush=True)
+
+
+def measure(method: Method, processes: list[subprocess.Popen[str]]) -> dict[str, float]:
+    """Steps a second of all its processes and seeds, and the first process's shares of time"""
+    for process in processes:
+        ask(process)
+    reports = [read(process) for process in processes]
+    speed = sum(report["speed"] for report in reports)
+    shares = {part: reports[0][part] for part in PARTS}
+    return {"steps_per_second": speed * method.seeds, **shares}
+
+
+def main(args: Args) -> None:
+    methods = chosen_methods(args)
+    processes = [start(method, args) for method in methods]
+    rows: list[dict[str, Any]] = []
+    for repeat in range(args.repeats):
+        peak = matrix_products()
+        for i, method in enumerate(methods):
+            row = {"repeat": repeat, "method": i, "label": method.label, "matrix_products": peak}
+            rows.append(row | measure(method, processes[i]))
+    for group in processes:
+        for process in group:
+            process.kill()
+    with open(args.out.with_suffix(".csv"), "w") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    report(methods, rows, args)
+
+
+# ---------------------------------------------------------------------------------------- the table
+
+
+def interval(values: np.ndarray) -> str:
+    """Mean and 95 % bootstrap interval"""
+    draws = np.random.default_rng(0).choice(values, (10_000, len(values)))
+    low, high = np.quantile(draws.mean(1), (0.025, 0.975))
+    return f"{number(values.mean())} ({number(low)} to {number(high)})"
+
+
+def number(x: float) -> str:
+    return f"{x:.0f}" if x >= 1000 else f"{x:.3g}"
+
+
+def report(methods: list[Method], rows: list[dict[str, Any]], args: Args) -> None:
+    rows_of: list[list[dict[str, Any]]] = [[] for _ in methods]
+    for row in rows:
+        rows_of[row["method"]].append(row)
+    speeds = [column(of_method, "steps_per_second") for of_method in rows_of]
+    peers = [i for i, method in enumerate(methods) if method.name != "pmoe"]
+
+    head = ["method", "steps/s"]
+    head += [f"x {methods[i].label}" for i in peers]
+    if args.algo == "sac":
+        head.append("of the bound")
+    head += [*PARTS, "the rest"]
+    lines = []
+    for i, method in enumerate(methods):
+        cells = [method.label, interval(speeds[i])]
+        cells += [interval(speeds[i] / speeds[peer]) for peer in peers]
+        if method.name == "pmoe":
+            cells += shares(method, rows_of[i], args)
+        cells += [""] * (len(head) - len(cells))
+        lines.append(cells)
+
+    title = heading(column(rows, "matrix_products").mean(), args)
+    table = Table(*head, title=title)
+    for cells in lines:
+        table.add_row(*cells)
+    Console(width=max(Console().width, 220)).print(table)
+
+    rule = "|---" * len(head) + "|"
+    text = [title, "", markdown(head), rule, *map(markdown, lines)]
+    args.out.with_suffix(".md").write_text("\n".join(text) + "\n")
+
+
+def column(rows: list[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([row[name] for row in rows])
+
+
+def markdown(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def shares(method: Method, rows: list[dict[str, Any]], args: Args) -> list[str]:
+    """How near the bound it comes, and what its time goes to"""
+    cells = []
+    if args.algo == "sac":
+        bound = column(rows, "matrix_products").mean() / flops(method.k, args)
+        speed = column(rows, "steps_per_second").mean()
+        cells.append(f"{speed / bound:.0%}")
+    parts = [column(rows, part).mean() for part in PARTS]
+    rest = 1 - sum(parts)
+    return cells + [f"{share:.0%}" for share in [*parts, rest]]
+
+
+def heading(peak: float, args: Args) -> str:
+    names = ("torch", "gymnasium", "mujoco", "stable_baselines3", "sbx-rl")
+    versions = [f"{name} {version(name)}" for name in names if version(name)]
+    said = [
+        f"{args.algo.upper()}, {args.env}, batch {batch_size(args)}",
+        f"{processor()}, {torch.get_num_threads()} threads, {peak / 1e9:.0f} GFLOP/s in matrix products",
+        ", ".join(versions),
+        f"{args.repeats} alternations of {args.seconds:g} s, mean and 95 % interval",
+    ]
+    return "; ".join(said)
 
 
 if __name__ == "__main__":
     arguments = tyro.cli(Args)
-    work(json.loads(arguments.worker), arguments) if arguments.worker else main(arguments)
+    if arguments.worker:
+        work(Method(**json.loads(arguments.worker)), arguments)
+    else:
+        main(arguments)

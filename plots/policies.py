@@ -1,4 +1,9 @@
-"""What the figures of trained policies share: which runs they show, and what a policy does in its episodes."""
+"""What the figures of trained policies share: which runs they show, and what a policy does in its episodes.
+
+They ask of an algorithm's file, a fork's too, what every file has. An actor is called with observations and
+gives mean, log_std and log_w; it acts, and lets one choose the primitive. A fork that is otherwise is named
+in a line.
+"""
 
 import contextlib
 import copy
@@ -7,66 +12,326 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..algorithms import ALGORITHMS, load
+from .. import algorithms
+from ..algorithms import AlgorithmError
 from .runs import PlotError, Run, by_method
 
+PACKAGE = __package__.rpartition(".")[0]
 # of primitives: Okabe and Ito's, then others
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 COLOURS += ("#7F3C8D", "#A5682A", "#8C8C8C", "#1B7C7C", "#B3DE69", "#FB9A99", "#6A3D9A", "#B15928")
 
 
+# Which policies there are
+
+
 def pick(runs: list[Run], several: bool = True) -> tuple[list[Run], list[str]]:
-    """The first seed of every method whose policy can be loaded, with `several` only of those with several primitives,
-    and notes on what is shown and what is not. PlotError: there is none."""
-    picked, notes = [], []
+    """The first seed of every method whose policy can be loaded, with `several` only of those with several
+    primitives, and notes on what is shown and what is not. PlotError: there is none."""
+    picked = []
+    notes = []
     for env, methods in by_method(runs).items():
         for method, group in methods.items():
-            if several and group[0].args["k"] == 1:
-                notes.append(f"{env}, {method}: its policy is not shown, as it has one primitive")
-                continue
-            for run in group:
-                try:
-                    step, _ = trained(run)
-                except PlotError as error:
-                    notes.append(f"{env}, {method}: a policy is not shown, as {error}")
-                    continue
+            run, lines = first_policy(group, several)
+            notes += [f"{env}, {method}: {line}" for line in lines]
+            if run:
                 picked.append(run)
-                notes.append(f"{env}, {method}: the policy shown is {run.path} at step {step:,}")
-                break
     if not picked:
-        raise PlotError(f"no trained policy{' of several primitives' * several} to show: {'; '.join(notes)}")
+        kind = "no trained policy of several primitives" if several else "no trained policy"
+        raise PlotError(f"{kind} to show: {'; '.join(notes)}")
     return picked, notes
 
 
-def trained(run: Run) -> tuple:
-    """Step and actor of a run's last checkpoint; of one that is still trained, the same at every call. A new copy of
-    the actor, as DAC's keeps its option. PlotError: it cannot be loaded."""
-    if run.algo not in ALGORITHMS:
-        raise PlotError(f"{run.path} is of the algorithm {run.algo!r}, not of pmoe's: {', '.join(ALGORITHMS)}")
-    while run.policy is None:
-        file = max(run.path.glob("checkpoint/*.pt"), default=None)
-        if file is None:
-            raise PlotError(f"{run.path} has no checkpoint")
+def first_policy(group: list[Run], several: bool) -> tuple[Run | None, list[str]]:
+    """The first of a method's runs whose policy can be loaded, if there is one, and what to say of it and of
+    others"""
+    if several and group[0].args["k"] == 1:
+        return None, ["its policy is not shown, as it has one primitive"]
+    lines = []
+    for run in group:
         try:
-            with contextlib.redirect_stderr(io.StringIO()):
-                actor = load(run.algo).load_actor(run.path)
-        except (SystemExit, KeyError, IndexError, RuntimeError):
-            if file.exists():  # or training went on to the next
-                raise PlotError(f"{file} is damaged or no checkpoint of {run.algo}") from None
-            continue
-        if file == max(run.path.glob("checkpoint/*.pt"), default=None) and file.stem.isdigit():
+            step, _ = trained(run)
+        except PlotError as error:
+            lines.append(f"a policy is not shown, as {error}")
+        else:
+            return run, [*lines, f"the policy shown is {run.path} at step {step:,}"]
+    return None, lines
+
+
+def analyse(runs: Iterable[Run], analysis: Callable, notes: list[str]) -> list[tuple]:
+    """(run, analysis(run)) of each run. A PlotError becomes a note; it is raised where no run is left."""
+    results = []
+    for run in runs:
+        try:
+            results.append((run, analysis(run)))
+        except PlotError as error:
+            notes.append(f"{run.env}, {run.method}: not shown, as {error}")
+    if not results:
+        raise PlotError(notes[-1])
+    return results
+
+
+# From a run to its policy
+
+
+def algorithm(run: Run) -> ModuleType:
+    """The file that a run came from. PlotError: it is gone, or does not load."""
+    try:
+        return algorithms.load_of_run(run.path)
+    except AlgorithmError as error:
+        raise PlotError(str(error)) from None
+
+
+@contextlib.contextmanager
+def fork_errors(run: Run):
+    """Where a fork's code cannot do what is asked here, a PlotError says so; errors of the project's own
+    files stay."""
+    try:
+        yield
+    except PlotError:
+        raise
+    except Exception as error:  # a fork raises anything
+        module = algorithm(run)
+        if module.__name__.startswith(f"{PACKAGE}."):
+            raise
+        message = " ".join(str(error).split())
+        reason = f"{type(error).__name__}: {message}"
+        raise PlotError(f"{run.path}: {module.__file__} is too different for this ({reason})") from error
+
+
+def trained(run: Run) -> tuple:
+    """Step and actor of a run's last checkpoint; of one that is still trained, the same at every call. A new
+    copy of the actor, as DAC's keeps its option. PlotError: it cannot be loaded."""
+    while run.policy is None:
+        file = newest_checkpoint(run)
+        actor = load_actor(run, file)
+        # Training may have gone on to the next.
+        if file == newest_checkpoint(run):
             run.policy = int(file.stem), actor
-        elif not file.stem.isdigit():
-            raise PlotError(f"{file} is no checkpoint")
     step, actor = run.policy
     return step, copy.deepcopy(actor)
+
+
+def newest_checkpoint(run: Run) -> Path:
+    """PlotError: there is none."""
+    file = max(run.path.glob("checkpoint/*.pt"), default=None)
+    if file is None:
+        raise PlotError(f"{run.path} has no checkpoint")
+    if not file.stem.isdigit():
+        raise PlotError(f"{file} is no checkpoint")
+    return file
+
+
+def load_actor(run: Run, file: Path):
+    """The actor in a run's newest checkpoint; None where training has replaced that. PlotError: it cannot be
+    loaded."""
+    module = algorithm(run)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return module.load_actor(run.path)
+    except (Exception, SystemExit) as error:  # a fork raises anything
+        if not file.exists():
+            return None
+        if isinstance(error, SystemExit):
+            raise PlotError(f"{file} is damaged or no checkpoint of {run.algo}") from None
+        raise PlotError(f"{file} does not fit the Actor of {module.__file__}") from error
+
+
+def composes(run: Run) -> bool:
+    """Whether the policy makes one action of all its primitives' (gating, MCP) instead of choosing a
+    primitive"""
+    return hasattr(algorithm(run), "compose")
+
+
+# What a policy does
+
+
+@dataclass
+class Rollout:
+    """N steps of E episodes, the first episode first"""
+
+    # Each step
+    episode: np.ndarray  # (N,), numbered from 0
+    time: np.ndarray  # (N,), which step of its episode
+    obs: np.ndarray  # (N, O), what the policy was told
+    action: np.ndarray  # (N, A), what it did; the bounds are -1 and 1
+    reward: np.ndarray  # (N,)
+    done: np.ndarray  # (N,), whether the episode ended with it
+
+    # The policy in it; each primitive's Gaussian is in SAC's family that before the tanh
+    mean: np.ndarray  # (N, K, A)
+    log_std: np.ndarray  # (N, K, A)
+    mean_action: np.ndarray  # (N, K, A), each primitive's; the bounds are -1 and 1
+    # Log-probabilities of the primitives; of DAC log pi_H given the option before; of MCP, whose gates do not
+    # sum to 1, the log of each gate's share of their sum
+    log_w: np.ndarray  # (N, K)
+    # The primitive that acted; of gating and MCP, where all act, that of the largest weight
+    chosen: np.ndarray  # (N,)
+
+    # All of them
+    squashed: bool  # whether a tanh keeps actions within the bounds, as in SAC's family, or clipping
+    returns: np.ndarray  # (E,), undiscounted
+    frames: list[np.ndarray]  # (H, W, 3) each
+
+
+def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=()) -> Rollout:
+    """What the deterministic policy does in the episodes of `pmoe eval`, or what a primitive alone does; with
+    pictures of the first episode before its steps `frames_at`. PlotError: the run is a fork's that has other
+    means."""
+    module = algorithm(run)
+    checkpoint, actor = trained(run)
+    composed = primitive is None and composes(run)
+    options = {"render_mode": "rgb_array"} if len(frames_at) else {}
+    envs = module.Envs(run.env, episodes, **options)
+    first = envs.envs[0]
+    if len(frames_at):
+        follow(first)
+    decision = {}  # the last
+    records = []
+    frames = []
+
+    def act(obs: Tensor) -> Tensor:
+        if len(records) in frames_at:
+            frames.append(first.render())
+        action, about = decide(actor, obs, primitive, composed)
+        decision.update(about)
+        return action
+
+    def step(action: np.ndarray, ids: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+        ids = np.arange(episodes) if ids is None else ids
+        result = module.Envs.step(envs, action, ids)
+        _, reward, terminated, truncated = result
+        record = {name: x.numpy()[ids] for name, x in decision.items()}
+        record |= {"episode": ids, "time": np.full(len(ids), len(records))}
+        record["action"] = action.clip(-1, 1)
+        record |= {"reward": reward, "done": terminated | truncated}
+        records.append(record)
+        return result
+
+    envs.step = step
+    with fork_errors(run):
+        returns = envs.evaluate(act, [run.seed], checkpoint)[0]
+        steps = by_episode(records)
+    for env in envs.envs:
+        env.close()
+    squashed = run.family == "SAC"
+    mean_action = np.tanh(steps["mean"]) if squashed else steps["mean"].clip(-1, 1)
+    return Rollout(**steps, mean_action=mean_action, squashed=squashed, returns=returns, frames=frames)
+
+
+def decide(actor, obs: Tensor, primitive: int | None, composed: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """The action (1, E, A) of a policy, or of a primitive alone, on obs (1, E, O), and how it came about: the
+    fields of a Rollout, (E, ...) each"""
+    mean, log_std, log_w = gaussians(actor, obs)
+    weights = [log_w]
+
+    def choose(log_w: Tensor) -> Tensor:
+        # DAC's are given the option before.
+        weights.append(log_w[0])
+        likeliest = log_w.argmax(-1, keepdim=True)
+        return likeliest if primitive is None else torch.full_like(likeliest, primitive)
+
+    action = actor.act(obs) if composed else actor.act(obs, choose)
+    log_w = weights[-1].log_softmax(-1)
+    chosen = log_w.argmax(-1)
+    if primitive is not None:
+        chosen = torch.full_like(chosen, primitive)
+    decision = {"obs": obs[0].clone(), "mean": mean, "log_std": log_std, "log_w": log_w, "chosen": chosen}
+    return action, decision
+
+
+def by_episode(records: list[dict]) -> dict[str, np.ndarray]:
+    """Records of one step of some episodes, (n, ...) each -> all steps, the first episode's, the second's,
+    ..."""
+    steps = {}
+    for name in records[0]:
+        steps[name] = np.concatenate([record[name] for record in records])
+    order = steps["episode"].argsort(kind="stable")
+    return {name: x[order] for name, x in steps.items()}
+
+
+def select(steps: Rollout, index: np.ndarray) -> Rollout:
+    """Only those of its steps, (n,)"""
+    parts = {}
+    for field in fields(Rollout):
+        if field.name not in ("squashed", "returns", "frames"):
+            parts[field.name] = getattr(steps, field.name)[index]
+    return replace(steps, **parts)
+
+
+def gaussians(actor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """obs (1, B, O) -> mean (B, K, A), log_std (B, K, A) and log_w (B, K) of a policy of any algorithm"""
+    if hasattr(actor, "statistics"):
+        obs = actor.statistics.normalize(obs)
+    mean, log_std, log_w, *_ = actor(obs)
+    if mean.dim() != 4 or log_w.shape != mean.shape[:3]:
+        raise ValueError("its actor does not give mean (S, B, K, A), log_std and log_w (S, B, K)")
+    log_std = log_std.expand_as(mean)
+    return mean[0].detach(), log_std[0].detach(), log_w[0].detach()
+
+
+def sampler(run: Run, envs, primitive: int | None = None) -> Callable:
+    """A function obs (1, E, O) -> action (1, E, A) that samples as in training, or as where the router gives
+    all the weight to one primitive, for all `envs` of an algorithm's `Envs` at each call"""
+    agent = agent_of(run, envs)
+    if primitive is not None:
+        only(agent.actor, primitive)
+    generator = Generator().manual_seed(run.seed)
+
+    def act(obs: Tensor) -> Tensor:
+        shape = (1, envs.n, agent.draws)
+        noise = torch.randn(*shape, envs.action_size, generator=generator)
+        uniform = torch.rand(shape, generator=generator)
+        sample = agent.draw(obs, noise, uniform)
+        if run.family == "PPO":
+            return sample.action
+        action, _ = sample  # (1, E, 1, A)
+        return action.squeeze(2)
+
+    return act
+
+
+def agent_of(run: Run, envs):
+    """The agent of a run, with its trained actor, for all `envs`; what is learnt beside the actor is not the
+    run's."""
+    module = algorithm(run)
+    names = {field.name for field in fields(module.Args)}
+    args = {name: value for name, value in run.args.items() if name in names}
+    args = module.Args(**args | {"num_seeds": 1})
+    agent = module.Agent(args, envs.obs_size, envs.action_size, [Generator()])
+    _, agent.actor = trained(run)
+    # Observations are normalised as at the end of training.
+    if hasattr(agent.actor, "statistics"):
+        agent.actor.statistics.update = lambda obs: None
+    # DAC's option, one for each environment; -1: there is none yet.
+    if hasattr(agent, "option"):
+        agent.option = torch.full((1, envs.n, 1), -1.0)
+    return agent
+
+
+def only(actor, primitive: int) -> None:
+    """From now on the actor's router gives all the weight to this primitive."""
+    forward = actor.forward
+
+    def alone(obs: Tensor) -> tuple[Tensor, ...]:
+        mean, log_std, log_w, *rest = forward(obs)
+        others = torch.arange(log_w.shape[-1]) != primitive
+        log_w = others.mul(-1e9).expand_as(log_w)
+        return mean, log_std, log_w, *rest
+
+    actor.forward = alone
+
+
+# How figures show primitives
 
 
 def colours(k: int) -> list[str]:
@@ -74,7 +339,12 @@ def colours(k: int) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(k)]
 
 
-def usage_bars(ax, mean: np.ndarray, share: np.ndarray) -> None:
+def ticks(k: int) -> range:
+    """Primitives that an axis names: at most eight"""
+    return range(0, k, -(-k // 8))
+
+
+def plot_usage(ax, mean: np.ndarray, share: np.ndarray) -> None:
     """Mean probability (K,) and, hatched, share of the steps (K,) of each primitive"""
     k = len(mean)
     bars = {"color": colours(k), "edgecolor": "black", "linewidth": 0.5}
@@ -85,144 +355,43 @@ def usage_bars(ax, mean: np.ndarray, share: np.ndarray) -> None:
 
 def stem(out: Path, figure: str, *words: str) -> Path:
     """OUT/FIGURE-WORDS, without what file systems or `with_suffix` take for something else"""
-    return out / "-".join([figure, *(re.sub(r"[^\w-]+", "-", word.replace("=", "")) for word in words)])
+    parts = [figure]
+    for word in words:
+        word = word.replace("=", "")
+        parts.append(re.sub(r"[^\w-]+", "-", word))
+    return out / "-".join(parts)
 
 
-def ticks(k: int) -> range:
-    """Primitives that an axis names: at most eight"""
-    return range(0, k, -(-k // 8))
-
-
-def composes(run: Run) -> bool:
-    """Whether the policy makes one action of all its primitives' (gating, MCP) instead of choosing a primitive"""
-    return hasattr(load(run.algo), "compose")
-
-
-def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=()) -> dict[str, np.ndarray]:
-    """What the deterministic policy does in the episodes of `pmoe eval`, always in Gymnasium, or what a primitive alone
-    does; N steps of E episodes, the first episode first:
-
-    episode, time (N,)   which episode, and which of its steps
-    obs (N, O)           what the policy saw
-    action (N, A)        what it did, within the bounds
-    reward (N,)          what it got
-    done (N,)            whether the episode ended with it
-    log_w (N, K)         log-probabilities of the primitives; DAC: log pi_H given the option before; MCP, whose gates
-                         have no sum: each gate's share of it
-    chosen (N,)          the primitive that acted; of gating and MCP, where all act, the one of the largest weight
-    mean, log_std (N, K, A)   each primitive's Gaussian, in SAC's family before the tanh
-    each (N, K, A)       each primitive's mean action, within the bounds
-    bounds (2, A)        of the action
-    squashed             whether its bounds come from a tanh, as in SAC's family, or from clipping
-    returns (E,)         undiscounted
-    frames               pictures of the first episode before its steps `frames_at`, (H, W, 3) each
-    """
-    module, (at, actor) = load(run.algo), trained(run)
-    envs = module.Envs(run.env, episodes, **({"render_mode": "rgb_array"} if len(frames_at) else {}))
-    steps, frames, composing = [], [], composes(run)
-    if len(frames_at):
-        follow(envs.envs[0])
-
-    def act(obs: Tensor) -> Tensor:
-        if len(steps) in frames_at:
-            frames.append(envs.envs[0].render())
-        mean, log_std, log_w = gaussians(actor, obs)
-        said = {"obs": obs[0].clone(), "log_w": log_w, "mean": mean, "log_std": log_std}
-
-        def choose(log_w: Tensor) -> Tensor:
-            said["log_w"] = log_w[0]
-            best = log_w.argmax(-1, keepdim=True)
-            return best if primitive is None else torch.full_like(best, primitive)
-
-        action = actor.act(obs, None if composing and primitive is None else choose)
-        said["log_w"] = said["log_w"].log_softmax(-1)
-        said["chosen"] = said["log_w"].argmax(-1) if primitive is None else torch.full((episodes,), primitive)
-        steps.append(said)
-        return action
-
-    def step(action: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        result = module.Envs.step(envs, action, ids)
-        said = {name: x.numpy()[ids] for name, x in steps[-1].items()}
-        said |= {"episode": ids, "time": np.full(len(ids), len(steps) - 1), "action": action}
-        steps[-1] = said | {"reward": result[1], "done": result[2] | result[3]}
-        return result
-
-    envs.step = step
-    returns = envs.evaluate(act, [run.seed], at)[0]
-    for env in envs.envs:
-        env.close()
-    order = np.concatenate([x["episode"] for x in steps]).argsort(kind="stable")
-    seen = {name: np.concatenate([x[name] for x in steps])[order] for name in steps[0]}
-    squashed, bounds = hasattr(actor, "scale"), np.stack([envs.low, envs.high])
-    scale, shift = (getattr(actor, name).numpy()[0] if squashed else None for name in ("scale", "shift"))
-    each = shift + scale * np.tanh(seen["mean"]) if squashed else seen["mean"].clip(*bounds)
-    seen |= {"each": each, "bounds": bounds, "squashed": squashed}
-    return seen | {"returns": returns, "frames": frames}
-
-
-def sampler(run: Run, envs, primitive: int | None = None):
-    """A function obs (1, E, O) -> action (1, E, A) that draws as in training, or as where the router gives all the
-    weight to one primitive, for all `envs` of an algorithm's `Envs` at each call"""
-    module = load(run.algo)
-    known = {field.name for field in fields(module.Args)}
-    args = module.Args(**{name: x for name, x in run.args.items() if name in known} | {"num_seeds": 1})
-    bounds = (envs.low, envs.high) if run.family == "SAC" else (len(envs.low),)
-    agent, generator = module.Agent(args, envs.obs_size, *bounds, [Generator()]), Generator().manual_seed(run.seed)
-    _, agent.actor = trained(run)
-    if hasattr(agent.actor, "statistics"):
-        agent.actor.statistics.update = lambda obs: None  # those of training
-    if hasattr(agent, "option"):  # DAC's, one for each environment
-        agent.option = torch.full((1, envs.n, 1), -1.0)
-    forward = agent.actor.forward
-
-    def alone(obs: Tensor) -> tuple[Tensor, ...]:
-        mean, log_std, log_w, *more = forward(obs)
-        others = torch.arange(log_w.shape[-1]) != primitive
-        return mean, log_std, others.mul(-1e9).expand_as(log_w), *more
-
-    if primitive is not None:
-        agent.actor.forward = alone
-
-    def act(obs: Tensor) -> Tensor:
-        shape = (1, envs.n, agent.draws)
-        noise = torch.randn(*shape, len(envs.low), generator=generator)
-        drawn = agent.draw(obs, noise, torch.rand(shape, generator=generator))
-        return drawn[0].squeeze(2) if run.family == "SAC" else drawn[..., envs.obs_size :][..., : len(envs.low)]
-
-    return act
-
-
-def gaussians(actor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """obs (1, B, O) -> mean (B, K, A), log_std (B, K, A) and log_w (B, K) of a policy of any algorithm"""
-    if hasattr(actor, "statistics"):
-        obs = actor.statistics.normalize(obs)
-    mean, log_std, log_w, *_ = actor(obs)
-    return tuple(x[0].detach() for x in (mean, log_std.expand_as(mean), log_w))
+# Pictures of an environment
 
 
 def follow(env) -> None:
-    """Renders by the camera that goes with the body, where a MuJoCo model has one; Gymnasium's own stands still."""
+    """Renders by the camera that goes with the body, where a MuJoCo model has one; Gymnasium's own stands
+    still."""
     inner = env.unwrapped
     if hasattr(inner, "mujoco_renderer"):
         import mujoco
 
-        inner.mujoco_renderer.camera_id = mujoco.mj_name2id(inner.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")  # or -1
+        camera = mujoco.mj_name2id(inner.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+        inner.mujoco_renderer.camera_id = camera  # -1, Gymnasium's, if there is none
 
 
 def choose_renderer(env_id: str) -> str:
-    """Sets MUJOCO_GL to what works here: without a screen EGL or, where there is none, OSMesa. Each is tried in a
-    process of its own, because a library that failed once spoils the next. Returns why none does, or nothing."""
+    """Sets MUJOCO_GL to what works here: without a screen EGL or, where there is none, OSMesa. Each is tried
+    in a process of its own, because a library that failed once spoils the next. Returns why none does, or
+    nothing."""
     screen = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     given = "MUJOCO_GL" in os.environ or screen
-    package = __package__.rpartition(".")[0]
-    probe = f"import sys, gymnasium, {package}.envs; e = gymnasium.make(sys.argv[1], render_mode='rgb_array'); "
-    probe += "e.reset(); e.render()"
+    probe = f"import sys; from {PACKAGE} import envs; env = envs.make(sys.argv[1], render_mode='rgb_array'); "
+    probe += "env.reset(); env.render()"
+    name, _, _ = env_id.partition(",")
+    command = [sys.executable, "-W", "ignore", "-c", probe, name]
     reasons = []
     for choice in [{}] if given else [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]:
-        command = [sys.executable, "-W", "ignore", "-c", probe, env_id.partition(",")[0]]
-        tried = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)
-        if tried.returncode == 0:
+        trial = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)
+        if trial.returncode == 0:
             os.environ.update(choice)
             return ""
-        reasons.append((tried.stderr.splitlines() or ["?"])[-1])
+        lines = trial.stderr.splitlines()
+        reasons.append(lines[-1] if lines else "?")
     return "; ".join(dict.fromkeys(reasons))

@@ -1,100 +1,176 @@
-"""Trajectories of each policy on target-reaching, and of each of its primitives alone: figure 3 of arXiv 2104.09122.
+"""Trajectories of each policy on target-reaching, and of each of its primitives alone: figure 3 of arXiv
+2104.09122.
 
-Actions are drawn as in training. A primitive acts alone where the router gives it all the weight. Where the run's
-environment has no fixed_layout, episodes have layout 0.
+Actions are drawn as in training. A primitive acts alone where the router gives it all the weight. Where the
+run's environment has no fixed_layout, episodes have layout 0.
 """
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .. import pmoe_sac
-from ..algorithms import load
-from ..envs.target_reaching import START
-from .curves import pyplot, save, styles
-from .policies import pick, sampler, stem, trained
+from ..envs import make
+from ..envs.target_reaching import START, TargetReaching
+from ..terminal import tracked
+from .policies import algorithm, analyse, fork_errors, pick, sampler, stem, trained
 from .runs import PlotError, Run
-from .tables import number, tracked, write
+from .style import pyplot, save, styles
+from .tables import number, write
 
 ENDS = {"reached": ("o", "#009e73"), "collided": ("X", "#d55e00"), "out of time": ("s", "#404040")}
 MOST = 8  # primitives that the figure shows
+HEAD = ["method", "environment", *ENDS, "return", "steps"]
 FOOT = "Actions are drawn as in training. A primitive acts alone where the router gives it all the weight. "
 FOOT += "Without a fixed_layout: layout 0."
 
 
+@dataclass
+class Walk:
+    """E episodes of a policy, or of a primitive alone"""
+
+    paths: list[np.ndarray]  # (T, 2) each
+    ends: list[str]  # as in ENDS
+    returns: np.ndarray  # (E,)
+
+
 def reaching(runs: list[Run]) -> tuple[list[Run], list[str]]:
-    """Those on target-reaching, whose positions are known, and a note on the others. PlotError: there is none."""
-    there = [run for run in runs if run.env.partition(",")[0].endswith("TargetReaching-v0")]
-    others = sorted({run.env for run in runs} - {run.env for run in there})
-    if not there:
-        raise PlotError(f"trajectories and exploration are of TargetReaching-v0; the runs are of {', '.join(others)}")
-    return there, [f"no trajectories and no exploration of {', '.join(others)}"] if others else []
+    """Those on target-reaching, whose positions are known, and a note on the others. PlotError: there is
+    none."""
+    ours = []
+    others = set()
+    for run in runs:
+        name, _, _ = run.env.partition(",")
+        if name.endswith("TargetReaching-v0"):
+            ours.append(run)
+        else:
+            others.add(run.env)
+    names = ", ".join(sorted(others))
+    if not ours:
+        raise PlotError(f"trajectories and exploration are of TargetReaching-v0; the runs are of {names}")
+    notes = [f"no trajectories and no exploration of {names}"] if others else []
+    return ours, notes
 
 
-def walk(run: Run, episodes: int, primitive: int | None = None) -> tuple[list[np.ndarray], list[str], np.ndarray]:
-    """The paths (T, 2) of a policy's episodes, or of a primitive's alone; how each ended; their returns (E,)"""
-    envs = load(run.algo).Envs(run.env, episodes)
+def make_world(run: Run) -> TargetReaching:
+    """The environment of a run on target-reaching. PlotError: it cannot be made."""
+    try:
+        return make(run.env).unwrapped
+    except Exception as error:  # environments raise anything
+        raise PlotError(f"{run.path}: its environment {run.env} cannot be made ({error})") from error
+
+
+def walk(run: Run, episodes: int, primitive: int | None = None) -> Walk:
+    """What a policy does, or a primitive alone. PlotError: the run is a fork's that has other means."""
+    envs = algorithm(run).Envs(run.env, episodes)
     worlds = [env.unwrapped for env in envs.envs]
     for world in worlds:
         world.fixed_layout = world.fixed_layout or 0
-    returns = envs.evaluate(sampler(run, envs, primitive), [run.seed], trained(run)[0])[0]
-    ends = ["reached" if world.success else "collided" if world.collision else "out of time" for world in worlds]
-    return [np.array(world.path) for world in worlds], ends, returns
+    with fork_errors(run):
+        act = sampler(run, envs, primitive)
+        checkpoint, _ = trained(run)
+        returns = envs.evaluate(act, [run.seed], checkpoint)[0]
+    paths = [np.array(world.path) for world in worlds]
+    return Walk(paths, [end_of(world) for world in worlds], returns)
+
+
+def end_of(world: TargetReaching) -> str:
+    """How its episode ended"""
+    if world.success:
+        return "reached"
+    return "collided" if world.collision else "out of time"
+
+
+def walks(run: Run, episodes: int) -> dict[int | None, Walk]:
+    """Of the policy, None, and of each of several primitives"""
+    k = run.args["k"]
+    who = [None, *range(k)] if k > 1 else [None]
+    return {primitive: walk(run, episodes, primitive) for primitive in who}
 
 
 def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], list[str]]:
-    """Writes OUT/trajectories-ENV.png and .pdf, a row a method, and OUT/trajectories.csv, .md and .tex; returns the
-    files, and notes. PlotError: there is no policy of this environment."""
+    """Writes OUT/trajectories-ENV.png and .pdf, a row a method, and OUT/trajectories.csv, .md and .tex;
+    returns the files, and notes. PlotError: there is no policy of this environment."""
     runs, notes = reaching(runs)
     picked, shown = pick(runs, several=False)
-    records, rows, walked = [], [], []
-    for run in tracked(picked, "trajectories"):
-        each, k = {}, run.args["k"]
-        for primitive in [None, *range(k)] if k > 1 else [None]:
-            paths, ends, returns = each[primitive] = walk(run, episodes, primitive)
-            who = "all" if primitive is None else primitive
-            counts = {end: ends.count(end) for end in ENDS}
-            about = {"environment": run.env, "method": run.method, "seed": run.seed, "primitive": who}
-            steps = np.mean([len(path) - 1 for path in paths])
-            records.append(about | {"episodes": episodes} | counts | {"return": returns.mean(), "steps": steps})
-            cells = [*map(str, counts.values()), number(returns.mean()), number(steps)]
-            rows.append([run.method if primitive is None else f"  primitive {primitive}", run.env, *cells])
-        walked.append((run, each))
+    walked = analyse(tracked(picked, "trajectories"), partial(walks, episodes=episodes), notes)
+    records = []
+    rows = []
+    for run, each in walked:
+        k = run.args["k"]
+        for primitive, what in each.items():
+            records.append(record_of(run, primitive, what))
+            rows.append(row_of(run, primitive, what))
         if k > MOST:
-            notes.append(f"{run.env}, {run.method}: primitives {MOST} to {k - 1} are in the table, not in the figure")
-    head = ["method", "environment", *ENDS, "return", "steps"]
-    files = write(out / "trajectories", records, [(f"Ends of {episodes} trajectories", head, rows)], FOOT)
-    for env in dict.fromkeys(run.env for run in picked):
-        files += draw([x for x in walked if x[0].env == env], stem(out, "trajectories", env))
+            left_out = f"primitives {MOST} to {k - 1} are in the table, not in the figure"
+            notes.append(f"{run.env}, {run.method}: {left_out}")
+    title = f"Ends of {episodes} trajectories"
+    files = write(out / "trajectories", records, [(title, HEAD, rows)], FOOT)
+    for env in dict.fromkeys(run.env for run, _ in walked):
+        panel = [(run, each) for run, each in walked if run.env == env]
+        files += plot(panel, stem(out, "trajectories", env))
     return files, notes + shown
 
 
-def draw(walked: list[tuple[Run, dict]], file: Path) -> list[Path]:
+def count_ends(what: Walk) -> dict[str, int]:
+    return {end: what.ends.count(end) for end in ENDS}
+
+
+def mean_steps(what: Walk) -> float:
+    return np.mean([len(path) - 1 for path in what.paths])
+
+
+def record_of(run: Run, primitive: int | None, what: Walk) -> dict:
+    record = {"environment": run.env, "method": run.method, "seed": run.seed}
+    record["primitive"] = "all" if primitive is None else primitive
+    record["episodes"] = len(what.paths)
+    return record | count_ends(what) | {"return": what.returns.mean(), "steps": mean_steps(what)}
+
+
+def row_of(run: Run, primitive: int | None, what: Walk) -> list[str]:
+    """Of the table"""
+    name = run.method if primitive is None else f"  primitive {primitive}"
+    counts = [str(count) for count in count_ends(what).values()]
+    return [name, run.env, *counts, number(what.returns.mean()), number(mean_steps(what))]
+
+
+def plot(walked: list[tuple[Run, dict]], file: Path) -> list[Path]:
     """A row a method: trajectories of its policy, and of each primitive alone"""
-    plt, looks = pyplot(), styles([run for run, _ in walked])
-    columns = min(1 + MOST, max(len(each) for _, each in walked))
-    shape = {"figsize": (1.75 * columns, 1.95 * len(walked) + 0.4), "layout": "constrained"}
-    figure, axes = plt.subplots(len(walked), columns, squeeze=False, **shape)
+    plt = pyplot()
+    looks = styles([run for run, _ in walked])
+    most = max(len(each) for _, each in walked)
+    columns = min(1 + MOST, most)
+    size = (1.75 * columns, 1.95 * len(walked) + 0.4)
+    figure, axes = plt.subplots(len(walked), columns, squeeze=False, figsize=size, layout="constrained")
     for ax in axes.flat:
         ax.set_axis_off()
     for (run, each), row in zip(walked, axes):
-        for ax, (primitive, (paths, ends, _)) in zip(row, each.items()):
-            plane(ax, run, 0)
-            for path, end in zip(paths, ends):
-                ax.plot(*path.T, color=looks[run.method]["color"], linewidth=0.8, alpha=0.7)
-                marker, colour = ENDS[end]
-                ax.plot(*path[-1], marker, color=colour, markersize=4, markeredgecolor="white", markeredgewidth=0.4)
-            who = f"{run.method}, seed {run.seed}" if primitive is None else f"primitive {primitive} alone"
-            ax.set_title(f"{who}\n{ends.count('reached')} of {len(ends)} reached", fontsize=6.5)
-    marks = [plt.Line2D([], [], marker=m, color=c, linestyle="none", label=end) for end, (m, c) in ENDS.items()]
+        for ax, (primitive, what) in zip(row, each.items()):
+            plot_plane(ax, run, 0)
+            plot_walk(ax, what, looks[run.method]["color"])
+            name = f"{run.method}, seed {run.seed}" if primitive is None else f"primitive {primitive} alone"
+            reached = f"{what.ends.count('reached')} of {len(what.ends)} reached"
+            ax.set_title(f"{name}\n{reached}", fontsize=6.5)
+    marks = []
+    for end, (marker, colour) in ENDS.items():
+        marks.append(plt.Line2D([], [], marker=marker, color=colour, linestyle="none", label=end))
     figure.legend(handles=marks, loc="outside lower center", ncols=len(ENDS), frameon=False, fontsize=7)
     figure.suptitle(f"{walked[0][0].env}, actions drawn as in training", fontsize=8)
     return save(figure, file)
 
 
-def plane(ax, run: Run, layout: int | None = None) -> None:
+def plot_walk(ax, what: Walk, colour) -> None:
+    """Paths, and a mark where each ends"""
+    for path, end in zip(what.paths, what.ends):
+        ax.plot(*path.T, color=colour, linewidth=0.8, alpha=0.7)
+        marker, shade = ENDS[end]
+        ax.plot(*path[-1], marker, color=shade, markersize=4, markeredgecolor="white", markeredgewidth=0.4)
+
+
+def plot_plane(ax, run: Run, layout: int | None = None) -> None:
     """The world of a run, with its layout if that is fixed, or else this one or none"""
-    world = pmoe_sac.Envs(run.env, 1).envs[0].unwrapped
+    world = make_world(run)
     if world.fixed_layout is None:
         world.fixed_layout = layout
     world.reset(seed=0)

@@ -1,32 +1,38 @@
-"""Whether primitives do different things in like states: states embedded by t-SNE and clustered, and the actions that
-each primitive draws in the states of one cluster, embedded too; beside them a number, because a picture proves nothing.
+"""Whether primitives do different things in like states: states embedded by t-SNE and clustered, and the
+actions that each primitive draws in the states of one cluster, embedded too; beside them a number, because a
+picture proves nothing.
 
-Figures 4 and 10 of arXiv 2104.09122: states of ten trajectories, 10,000 of them; 2 components, perplexity 300, learning
-rate 150, 7,000 iterations. Not printed: states are standardised; the clusters are k-means' in the embedding; an action
-is drawn from each primitive's Gaussian in every state, also of gating, whose primitives never act alone.
+Figures 4 and 10 of arXiv 2104.09122: states of ten trajectories, 10,000 of them; 2 components, perplexity
+300, learning rate 150, 7,000 iterations. Not printed: states are standardised; the clusters are k-means' in
+the embedding; an action is drawn from each primitive's Gaussian in every state, also of gating, whose
+primitives never act alone.
 
-The number is the silhouette of these actions by primitive, in the space of actions and not in the embedding, which may
-tear apart what is one: the mean of (b - a) / max(a, b), with a an action's mean distance to those of its primitive and
-b to those of the nearest other. 1: primitives are far apart; 0: they overlap. Beside it that of the mean actions: where
-only these are apart, primitives differ by less than their own noise.
+The number is the silhouette of these actions by primitive, in the space of actions and not in the embedding,
+which may tear apart what is one: the mean of (b - a) / max(a, b), with a an action's mean distance to those
+of its primitive and b to those of the nearest other. 1: primitives are far apart; 0: they overlap. Beside it
+that of the mean actions: where only these are apart, primitives differ by less than their own noise.
 """
 
 import sys
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.progress import Progress
 
-from .curves import pyplot, save
-from .policies import colours, pick, rollout, stem
+from ..terminal import console
+from .policies import Rollout, analyse, colours, pick, rollout, select, stem
 from .runs import PlotError, Run
-from .tables import console, write
+from .style import pyplot, save
+from .tables import write
 
-TRAJECTORIES, CLUSTERS, EARLY = 10, 8, 250  # EARLY: iterations with exaggeration, van der Maaten's
+TRAJECTORIES = 10
+CLUSTERS = 8
+EARLY = 250  # iterations with exaggeration, van der Maaten's
 MOST = 200  # episodes, where short ones have too few states
 POINTS = 5000  # of which a silhouette is taken, as its cost is their square
+HEAD = ["environment", "method", "seed", "states", "episodes", "drawn actions", "mean actions"]
 
 
 def check() -> None:
@@ -41,151 +47,239 @@ def embed(points: np.ndarray, seed: int, iterations: int, show=lambda done: None
     """t-SNE of points (N, D) -> (N, 2); the same for the same seed. `show` is told the iterations done."""
     from openTSNE import TSNE
 
-    perplexity = min(300.0, (len(points) - 1) / 3)
     options = {"learning_rate": 150, "early_exaggeration_iter": min(EARLY, iterations), "neighbors": "exact"}
     options |= {"n_iter": max(iterations - EARLY, 0), "random_state": seed, "negative_gradient_method": "fft"}
-    if points.shape[1] == 1 or np.linalg.matrix_rank(points - points.mean(0)) < 2:  # no PCA to begin with
+    options["perplexity"] = min(300.0, (len(points) - 1) / 3)
+    # It begins with two principal components, which a line or a point has not.
+    centred = points - points.mean(0)
+    if points.shape[1] == 1 or np.linalg.matrix_rank(centred) < 2:
         options["initialization"] = 1e-4 * np.random.default_rng(seed).standard_normal((len(points), 2))
-    done = []
+    done = 0
 
     def callback(*_) -> None:
-        done.append(10)
-        show(sum(done))
+        nonlocal done
+        done += 10
+        show(done)
 
     options |= {"callbacks": callback, "callbacks_every_iters": 10, "n_jobs": min(4, torch.get_num_threads())}
-    return np.asarray(TSNE(perplexity=perplexity, **options).fit(points))
+    return np.asarray(TSNE(**options).fit(points))
 
 
-def states(run: Run, count: int) -> dict[str, np.ndarray]:
-    """Different states of ten episodes, or, as far as these have fewer than `count`, of more; `count` of them, evenly
-    spaced. PlotError: there are too few."""
-    episodes, seen, different = 0, {}, []
+def states(run: Run, count: int) -> Rollout:
+    """Different states of ten episodes, or, as far as these have fewer than `count`, of more; `count` of
+    them, evenly spaced. PlotError: there are too few."""
+    episodes = TRAJECTORIES
+    steps = rollout(run, episodes)
+    different = first_visits(steps)
     while len(different) < count and episodes < MOST:
-        wanted = 1 + int(1.1 * episodes * count / len(different)) if episodes else TRAJECTORIES
-        episodes, before = min(MOST, wanted), len(different)
-        seen = rollout(run, episodes)
-        different = np.sort(np.unique(seen["obs"], axis=0, return_index=True)[1])
-        if len(different) == before:  # every episode is the same
+        needed = 1 + int(1.1 * episodes * count / len(different))
+        episodes = min(MOST, needed)
+        before = len(different)
+        steps = rollout(run, episodes)
+        different = first_visits(steps)
+        # Every episode may be the same.
+        if len(different) == before:
             break
     if len(different) < 3 * CLUSTERS:
         raise PlotError(f"{run.path} visits only {len(different)} different states")
-    kept = different[np.unique(np.linspace(0, len(different) - 1, count).round().astype(int))]
-    names = ("episode", "obs", "mean", "log_std", "each")
-    return {name: seen[name][kept] for name in names} | {"bounds": seen["bounds"], "squashed": seen["squashed"]}
+    spaced = np.linspace(0, len(different) - 1, count).round()
+    return select(steps, different[np.unique(spaced.astype(int))])
 
 
-def draw_actions(seen: dict[str, np.ndarray], seed: int) -> np.ndarray:
-    """An action of every primitive in every state, and its mean action: (2, N, K, A), scaled to [-1, 1]"""
-    noise = np.random.default_rng(seed).standard_normal(seen["mean"].shape)
-    drawn, (low, high) = seen["mean"] + np.exp(seen["log_std"]) * noise, seen["bounds"]
-    drawn = low + (high - low) * (np.tanh(drawn) + 1) / 2 if seen["squashed"] else drawn.clip(low, high)
-    return 2 * (np.stack([drawn, seen["each"]]) - low) / (high - low) - 1
+def first_visits(steps: Rollout) -> np.ndarray:
+    """The steps whose states have not been there before"""
+    _, first = np.unique(steps.obs, axis=0, return_index=True)
+    return np.sort(first)
+
+
+def draw_actions(steps: Rollout, seed: int) -> np.ndarray:
+    """An action of every primitive in every state, and its mean action: (2, N, K, A)"""
+    noise = np.random.default_rng(seed).standard_normal(steps.mean.shape)
+    drawn = steps.mean + np.exp(steps.log_std) * noise
+    drawn = np.tanh(drawn) if steps.squashed else drawn.clip(-1, 1)
+    return np.stack([drawn, steps.mean_action])
 
 
 def separation(actions: np.ndarray, seed: int) -> float:
     """Silhouette of actions (n, K, A) by primitive; NaN of a single state's"""
     from sklearn.metrics import silhouette_score
 
-    if len(actions) < 2:
+    n, k, action_size = actions.shape
+    if n < 2:
         return np.nan
-    labels = np.tile(np.arange(actions.shape[1]), len(actions))
-    size = min(POINTS, len(labels))
-    return float(silhouette_score(actions.reshape(len(labels), -1), labels, sample_size=size, random_state=seed))
+    points = actions.reshape(n * k, action_size)
+    primitive = np.tile(np.arange(k), n)
+    return float(silhouette_score(points, primitive, sample_size=min(POINTS, n * k), random_state=seed))
 
 
-def analyse(run: Run, count: int, seed: int = 0, iterations: int = 7000, show=lambda done: None) -> dict:
-    """Of a run, the largest cluster being 0 of C: `where` the states are embedded (N, 2), their `cluster` (N,), `drawn`
-    actions (N, K, A), `silhouettes` of drawn and of mean actions in each cluster (2, C), `points` where the drawn
-    actions of cluster 0 are embedded (n, K, 2), and how many `episodes` it took"""
+@dataclass
+class Embedding:
+    """States of a run in C clusters, 0 the largest, and what its primitives do there"""
+
+    where: np.ndarray  # (N, 2), of each state
+    cluster: np.ndarray  # (N,)
+    drawn: np.ndarray  # (N, K, A), an action of each primitive in each state
+    silhouettes: np.ndarray  # (2, C), of drawn and of mean actions in each cluster
+    points: np.ndarray  # (n, K, 2), where the actions drawn in cluster 0 are
+    episodes: int  # that it took
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """States in each cluster, (C,)"""
+        return np.bincount(self.cluster, minlength=CLUSTERS)
+
+
+def embed_run(run: Run, count: int, seed: int, iterations: int, show=lambda done: None) -> Embedding:
+    """Of `count` states of a run, or fewer. PlotError: there are too few."""
+    steps = states(run, count)
+    obs = steps.obs.astype(np.float64)
+    standard = (obs - obs.mean(0)) / np.maximum(obs.std(0), 1e-8)
+    where = embed(standard, seed, iterations, show)
+    cluster = clusters(where, seed)
+    actions = draw_actions(steps, seed)
+    silhouettes = np.zeros((2, CLUSTERS))
+    for kind, c in np.ndindex(2, CLUSTERS):
+        silhouettes[kind, c] = separation(actions[kind, cluster == c], seed)
+    drawn = actions[0]
+    shown = drawn[cluster == 0]
+    n, k, action_size = shown.shape
+    points = embed(shown.reshape(n * k, action_size), seed, iterations, lambda done: show(iterations + done))
+    episodes = int(steps.episode.max()) + 1
+    return Embedding(where, cluster, drawn, silhouettes, points.reshape(n, k, 2), episodes)
+
+
+def clusters(where: np.ndarray, seed: int) -> np.ndarray:
+    """The cluster of each point (N, 2), 0 being the largest: (N,)"""
     from sklearn.cluster import KMeans
 
-    seen = states(run, count)
-    obs = seen["obs"].astype(np.float64)
-    where = embed((obs - obs.mean(0)) / np.maximum(obs.std(0), 1e-8), seed, iterations, show)
-    found = KMeans(CLUSTERS, n_init=10, random_state=seed).fit_predict(where)
-    cluster = np.argsort(np.argsort(-np.bincount(found, minlength=CLUSTERS), kind="stable"))[found]
-    actions = draw_actions(seen, seed)
-    silhouettes = [[separation(x[cluster == c], seed) for c in range(CLUSTERS)] for x in actions]
-    shown = actions[0, cluster == 0]
-    points = embed(shown.reshape(-1, shown.shape[-1]), seed, iterations, lambda done: show(iterations + done))
-    found = {"where": where, "cluster": cluster, "drawn": actions[0], "silhouettes": np.array(silhouettes)}
-    return found | {"points": points.reshape(*shown.shape[:2], 2), "episodes": int(seen["episode"].max()) + 1}
+    labels = KMeans(CLUSTERS, n_init=10, random_state=seed).fit_predict(where)
+    sizes = np.bincount(labels, minlength=CLUSTERS)
+    largest_first = np.argsort(-sizes, kind="stable")
+    rank = np.argsort(largest_first)
+    return rank[labels]
 
 
 def report(
     runs: list[Run], out: Path, count: int = 10_000, seed: int = 0, iterations: int = 7000
 ) -> tuple[list[Path], list[str]]:
-    """Writes OUT/tsne-ENV.png and .pdf for each environment, a row for each of its runs, and OUT/tsne.csv, .md and
-    .tex; returns the files, and notes. PlotError: the libraries are not there, or no policy has several primitives."""
+    """Writes OUT/tsne-ENV.png and .pdf for each environment, a row for each of its runs, and OUT/tsne.csv,
+    .md and .tex; returns the files, and notes. PlotError: the libraries are not there, or no policy has
+    several primitives."""
     check()
-    (runs, notes), analysed = pick(runs), []
+    runs, notes = pick(runs)
     with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
-        for run in runs:
+
+        def analysis(run: Run) -> Embedding:
             task = bar.add_task(f"t-SNE, {run.env}, {run.method}", total=2 * iterations)
-            show = partial(lambda task, done: bar.update(task, completed=done), task)
-            try:
-                analysed.append((run, analyse(run, count, seed, iterations, show)))
-            except PlotError as error:
-                notes.append(f"{run.env}, {run.method}: not embedded, as {error}")
-    if not analysed:
-        raise PlotError(notes[-1])
-    records, rows = [], []
-    for run, a in analysed:
-        about = {"environment": run.env, "method": run.method, "seed": run.seed}
-        sizes = np.bincount(a["cluster"], minlength=CLUSTERS)
-        for c, (drawn, mean) in enumerate(a["silhouettes"].T):
-            records.append(about | {"cluster": c, "states": sizes[c], "drawn": drawn, "mean": mean})
-        cells = [f"{len(a['where']):,}", str(a["episodes"])]
-        if a["episodes"] != TRAJECTORIES or len(a["where"]) < count:
-            notes.append(f"{run.env}, {run.method}: {cells[0]} different states of {cells[1]} episodes")
-        for s in a["silhouettes"]:
-            mean = np.average(s[sizes > 1], weights=sizes[sizes > 1])
-            cells.append(f"{mean:.2f} ({np.nanmin(s):.2f} to {np.nanmax(s):.2f})")
-        rows.append([run.env, run.method, str(run.seed), *cells])
-    head = ["environment", "method", "seed", "states", "episodes", "drawn actions", "mean actions"]
+            return embed_run(run, count, seed, iterations, lambda done: bar.update(task, completed=done))
+
+        embedded = analyse(runs, analysis, notes)
+    records = []
+    rows = []
+    for run, e in embedded:
+        records += records_of(run, e)
+        rows.append(row_of(run, e))
+        if e.episodes != TRAJECTORIES or len(e.where) < count:
+            shown = f"{len(e.where):,} different states of {e.episodes} episodes"
+            notes.append(f"{run.env}, {run.method}: {shown}")
     title = f"Silhouette of actions by primitive: mean, lowest and highest of {CLUSTERS} clusters of states"
-    files = write(out / "tsne", records, [(title, head, rows)])
-    for env in dict.fromkeys(run.env for run, _ in analysed):
-        files += draw([(run, a) for run, a in analysed if run.env == env], stem(out, "tsne", env))
+    files = write(out / "tsne", records, [(title, HEAD, rows)])
+    for env in dict.fromkeys(run.env for run, _ in embedded):
+        panel = [(run, e) for run, e in embedded if run.env == env]
+        files += plot(panel, stem(out, "tsne", env))
     return files, notes
 
 
-def draw(analysed: list[tuple[Run, dict]], file: Path) -> list[Path]:
-    """A row a method: its states by cluster, the largest cluster's actions by primitive; and all silhouettes"""
-    plt = pyplot()
-    figure = plt.figure(figsize=(8.2, 2.9 * len(analysed)), layout="constrained")
-    grid = figure.add_gridspec(len(analysed), 3, width_ratios=(1, 1, 0.8))
+def records_of(run: Run, e: Embedding) -> list[dict]:
+    """A record of each cluster"""
+    records = []
+    for c, size in enumerate(e.sizes):
+        drawn, mean = e.silhouettes[:, c]
+        record = {"environment": run.env, "method": run.method, "seed": run.seed}
+        records.append(record | {"cluster": c, "states": size, "drawn": drawn, "mean": mean})
+    return records
+
+
+def row_of(run: Run, e: Embedding) -> list[str]:
+    """Of the table: mean over states, lowest and highest of the clusters' silhouettes"""
+    cells = [f"{len(e.where):,}", str(e.episodes)]
+    several = e.sizes > 1
+    for silhouettes in e.silhouettes:
+        mean = np.average(silhouettes[several], weights=e.sizes[several])
+        lowest = np.nanmin(silhouettes)
+        highest = np.nanmax(silhouettes)
+        cells.append(f"{mean:.2f} ({lowest:.2f} to {highest:.2f})")
+    return [run.env, run.method, str(run.seed), *cells]
+
+
+# The figure
+
+
+def plot(embedded: list[tuple[Run, Embedding]], file: Path) -> list[Path]:
+    """A row a method: its states by cluster, the largest cluster's actions by primitive; and all
+    silhouettes"""
+    rows = len(embedded)
+    figure = pyplot().figure(figsize=(8.2, 2.9 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, 3, width_ratios=(1, 1, 0.8))
     beside = figure.add_subplot(grid[:, 2])
-    for row, (run, a) in enumerate(analysed):
-        left, right = (figure.add_subplot(grid[row, i]) for i in (0, 1))
-        shades = plt.get_cmap("tab20")(np.arange(CLUSTERS) * 2 + 1)
-        order = np.random.default_rng(0).permutation(len(a["where"]))  # none hides the others
-        left.scatter(*a["where"][order].T, s=1, color=shades[a["cluster"][order]], linewidths=0, rasterized=True)
-        shown = a["where"][a["cluster"] == 0]
-        left.scatter(*shown.T, s=1.5, color="black", linewidths=0, rasterized=True)
+    for row, (run, e) in enumerate(embedded):
+        left = figure.add_subplot(grid[row, 0])
+        right = figure.add_subplot(grid[row, 1])
+        plot_states(left, e)
         left.set_ylabel(f"{run.method}, seed {run.seed}")
-        left.set_title(f"{len(a['where']):,} states; black: {len(shown):,} of them", fontsize=8)
-        n, k = a["points"].shape[:2]
-        order = np.random.default_rng(0).permutation(n * k)
-        points, primitive = a["points"].reshape(-1, 2)[order], np.tile(np.arange(k), n)[order]
-        right.scatter(*points.T, s=2, c=np.array(colours(k))[primitive], linewidths=0, rasterized=True)
-        for i in range(k):
-            right.scatter([], [], s=12, color=colours(k)[i], label=str(i))
-        right.set_title(f"their actions, by primitive; silhouette {a['silhouettes'][0, 0]:.2f}", fontsize=8)
-        right.legend(frameon=False, fontsize=6, ncols=min(k, 8), loc="upper center", bbox_to_anchor=(0.5, 0.02))
-        for ax in (left, right):
-            ax.set(xticks=[], yticks=[])
-        for s, marker, at, label in zip(a["silhouettes"], "o^", (row - 0.15, row + 0.15), ("drawn", "mean")):
-            style = {"marker": marker, "color": "black", "markersize": 4, "linestyle": "none"}
-            beside.plot(
-                np.full(CLUSTERS, at), s, **style, markerfacecolor="none", label="" if row else f"{label} actions"
-            )
-            beside.plot(at, s[0], **style)
+        plot_actions(right, e)
+        plot_silhouettes(beside, row, e)
+    lowest = min(np.nanmin(e.silhouettes) for _, e in embedded)
     beside.axhline(0, color="black", linewidth=0.5)
-    lowest = min(-0.3, *(np.nanmin(a["silhouettes"]) - 0.05 for _, a in analysed))
-    beside.set(xlim=(-0.6, len(analysed) - 0.4), ylim=(lowest, 1.05), ylabel="silhouette of actions by primitive")
-    beside.set_xticks(range(len(analysed)), [run.method.replace(" ", "\n", 1) for run, _ in analysed], fontsize=7)
+    beside.set(xlim=(-0.6, rows - 0.4), ylim=(min(-0.3, lowest - 0.05), 1.05))
+    beside.set_ylabel("silhouette of actions by primitive")
+    names = [run.method.replace(" ", "\n", 1) for run, _ in embedded]
+    beside.set_xticks(range(rows), names, fontsize=7)
     beside.set_title(f"{CLUSTERS} clusters; full: the one shown", fontsize=8)
     beside.legend(frameon=False, fontsize=7, loc="best")
-    figure.suptitle(analysed[0][0].env, fontsize=9)
+    figure.suptitle(embedded[0][0].env, fontsize=9)
     return save(figure, file)
+
+
+def shuffled(n: int) -> np.ndarray:
+    """An order of n points in which none of a kind hides the others"""
+    return np.random.default_rng(0).permutation(n)
+
+
+def plot_states(ax, e: Embedding) -> None:
+    """States in the colours of their clusters, those of the largest in black"""
+    shades = pyplot().get_cmap("tab20")(np.arange(CLUSTERS) * 2 + 1)
+    order = shuffled(len(e.where))
+    x, y = e.where[order].T
+    ax.scatter(x, y, s=1, color=shades[e.cluster[order]], linewidths=0, rasterized=True)
+    x, y = e.where[e.cluster == 0].T
+    ax.scatter(x, y, s=1.5, color="black", linewidths=0, rasterized=True)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(f"{len(e.where):,} states; black: {len(x):,} of them", fontsize=8)
+
+
+def plot_actions(ax, e: Embedding) -> None:
+    """Actions drawn in the largest cluster, in the colours of their primitives"""
+    n, k, _ = e.points.shape
+    order = shuffled(n * k)
+    x, y = e.points.reshape(n * k, 2)[order].T
+    primitive = np.tile(np.arange(k), n)[order]
+    ax.scatter(x, y, s=2, c=np.array(colours(k))[primitive], linewidths=0, rasterized=True)
+    for i, colour in enumerate(colours(k)):
+        ax.scatter([], [], s=12, color=colour, label=str(i))
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(f"their actions, by primitive; silhouette {e.silhouettes[0, 0]:.2f}", fontsize=8)
+    ax.legend(frameon=False, fontsize=6, ncols=min(k, 8), loc="upper center", bbox_to_anchor=(0.5, 0.02))
+
+
+def plot_silhouettes(ax, row: int, e: Embedding) -> None:
+    """Those of each cluster, of drawn and of mean actions beside each other"""
+    drawn, mean = e.silhouettes
+    kinds = [("drawn actions", drawn, "o", row - 0.15), ("mean actions", mean, "^", row + 0.15)]
+    for label, silhouettes, marker, x in kinds:
+        style = {"marker": marker, "color": "black", "markersize": 4, "linestyle": "none"}
+        if row == 0:
+            style["label"] = label
+        ax.plot(np.full(CLUSTERS, x), silhouettes, **style, markerfacecolor="none")
+        style["label"] = ""
+        ax.plot(x, silhouettes[0], **style)

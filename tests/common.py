@@ -1,93 +1,239 @@
-"""What the tests share: the real command line, a short training run, and toy environments."""
+"""What the tests share: the real command line, short training runs, agents, and toy environments."""
 
 import csv
+import json
 import re
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import torch
 
-from pmoe import cli
+from pmoe import pmoe_sac
+from pmoe.algorithms import ALGORITHMS, load
 from pmoe.plots.runs import Run, find
 
 ROOT = Path(__file__).parent.parent
 PMOE = str(Path(sys.executable).with_name("pmoe"))
+MODULES = {algo: load(algo) for algo in ALGORITHMS}
+SOURCES = {algo: Path(module.__file__).read_text() for algo, module in MODULES.items()}
+
+
+# Quick runs
+
 OFF_POLICY = {"learning_starts": 50, "random_steps": 100, "batch_size": 16}
 ON_POLICY = {"num_steps": 50, "minibatch_size": 25, "update_epochs": 2}
-ALGORITHMS = {  # its file, and what makes a quick run of it
-    algo: (file, ON_POLICY if file.endswith("_ppo") else OFF_POLICY) for algo, file in cli.ALGORITHMS.items()
+EVERY = {
+    "total_timesteps": 400,
+    "k": 2,
+    "eval_every": 200,
+    "eval_episodes": 2,
+    "checkpoint_every": 100,
+    "compile": "off",
 }
-MODULES = {algo: import_module(f"pmoe.{file}") for algo, (file, _) in ALGORITHMS.items()}
-SOURCES = {algo: Path(module.__file__).read_text() for algo, module in MODULES.items()}
-LOOPS = [algo for algo, text in SOURCES.items() if not re.search(r"^def train\(.*# Copied from", text, re.MULTILINE)]
-SHORT = {"total_timesteps": 400, "k": 2, "eval_every": 200, "eval_episodes": 2, "checkpoint_every": 100}
-SHORT = {algo: {**SHORT, "compile": "off", **fields} for algo, (_, fields) in ALGORITHMS.items()}
+
+
+def is_on_policy(algo: str) -> bool:
+    """Whether an algorithm is of PPO's family"""
+    return hasattr(MODULES[algo].Args, "num_steps")
+
+
+def short(algo: str) -> dict:
+    """The fields of Args that make a run of an algorithm quick"""
+    own = ON_POLICY if is_on_policy(algo) else OFF_POLICY
+    return {**EVERY, **own}
+
+
+SHORT = {algo: short(algo) for algo in ALGORITHMS}
+
+
+def has_own_loop(algo: str) -> bool:
+    """Whether an algorithm's `train` is its own, and not a copy"""
+    copied = re.search(r"^def train\(.*# Copied from", SOURCES[algo], re.MULTILINE)
+    return copied is None
+
+
+LOOPS = [algo for algo in ALGORITHMS if has_own_loop(algo)]
+
+
+# Agents of pmoe_sac.py
+
+
+def sac_agent(k=3, seeds=2, obs_size=4, action_size=2, **fields) -> pmoe_sac.Agent:
+    """An agent of several seeds, 0, 1, ..."""
+    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    fields = {**SHORT["sac"], "k": k, **fields}
+    args = pmoe_sac.Args(**fields)
+    return pmoe_sac.Agent(args, obs_size, action_size, generators)
+
+
+def sac_noise(agent, n, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `draw_noise` gives for n states of each seed: normal (S, n, K, A) and uniform (S, n, K)"""
+    seeds, _, _ = agent.log_alpha.shape
+    dtype = agent.log_alpha.dtype
+    action_size = -agent.target_entropy
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(seeds, n, agent.draws, action_size, generator=generator, dtype=dtype)
+    uniform = torch.rand(seeds, n, agent.draws, generator=generator, dtype=dtype)
+    return normal, uniform
+
+
+def sac_batch(seeds=1, size=32, obs_size=4, action_size=2, seed=0, dtype=torch.float32) -> pmoe_sac.Batch:
+    """Random transitions, of which about a third terminate"""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(width):
+        return torch.randn(seeds, size, width, generator=generator)
+
+    def uniform(width):
+        return torch.rand(seeds, size, width, generator=generator)
+
+    obs = normal(obs_size)
+    next_obs = normal(obs_size)
+    action = 2 * uniform(action_size) - 1
+    reward = normal(1)
+    terminated = uniform(1) < 0.3
+    fields = (obs, action, next_obs, reward, terminated)
+    return pmoe_sac.Batch(*[field.to(dtype) for field in fields])
+
+
+# Environments
 
 
 class Toy(gym.Env):
-    """The observation counts the steps; an episode ends after `length` of them, by termination or by truncation."""
+    """The observation counts the steps; an episode ends after `length` of them, terminated or truncated."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Box(np.float32([-1.1, 2.0]), np.float32([2.3, 2.7]))
 
     def __init__(self, length=5, terminates=True, nan_at=None, blind_at=None, reuses=False):
-        self.length, self.terminates, self.reuses = length, terminates, reuses
-        self.nan_at, self.blind_at = nan_at, blind_at
-        self.total, self.obs = 0, np.zeros(2)
+        self.length = length
+        self.terminates = terminates
+        self.nan_at = nan_at
+        self.blind_at = blind_at
+        self.reuses = reuses
+        self.total = 0
+        self.obs = np.zeros(2)
 
     def observe(self):
-        self.obs[:] = self.step_count, np.nan if self.total == self.blind_at else self.noise
+        self.obs[0] = self.step_count
+        self.obs[1] = np.nan if self.total == self.blind_at else self.noise
         return self.obs if self.reuses else self.obs.copy()
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.step_count, self.noise = 0, self.np_random.normal()
+        self.step_count = 0
+        self.noise = self.np_random.normal()
         return self.observe(), {}
 
     def step(self, action):
         assert self.action_space.contains(action), action
         self.step_count += 1
         self.total += 1
-        reward = np.nan if self.total == self.nan_at else float(action[0])
-        action[:] = 0  # a careless environment
+        reward = float(action[0])
+        if self.total == self.nan_at:
+            reward = np.nan
+        # A careless environment
+        action[:] = 0
         end = self.step_count == self.length
-        return self.observe(), reward, end and self.terminates, end and not self.terminates, {}
+        terminated = end and self.terminates
+        truncated = end and not self.terminates
+        return self.observe(), reward, terminated, truncated, {}
 
 
 class ToyDict(Toy):
     observation_space = gym.spaces.Dict({"position": gym.spaces.Box(-1, 1, (2,))})
 
 
-TOYS = {"ToyTerminates-v0": {}, "ToyTruncates-v0": {"terminates": False}}
-TOYS |= {"ToyBreaks-v0": {"nan_at": 130}, "ToyBlinds-v0": {"blind_at": 132}, "ToyReuses-v0": {"reuses": True}}
+class ToyUnits(gym.Env):
+    """A point that each action moves, in units of the action's bounds: these have no say in what happens."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+
+    def __init__(self, low=(-1, -1), high=(1, 1), dtype="float64"):
+        self.low = np.array(low, dtype)
+        self.high = np.array(high, dtype)
+        self.action_space = gym.spaces.Box(self.low, self.high, dtype=self.low.dtype.type)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.point = self.np_random.normal(size=2)
+        self.step_count = 0
+        return self.point, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        unit = 2 * (action - self.low) / (self.high - self.low) - 1
+        self.point = 0.9 * self.point + unit[:2]
+        self.step_count += 1
+        reward = -np.square(self.point).sum()
+        return self.point, reward, False, self.step_count == 10, {}
+
+
+TOYS = {
+    "ToyTerminates-v0": {},
+    "ToyTruncates-v0": {"terminates": False},
+    "ToyBreaks-v0": {"nan_at": 130},
+    "ToyBlinds-v0": {"blind_at": 132},
+    "ToyReuses-v0": {"reuses": True},
+}
 for name, kwargs in TOYS.items():
     gym.register(name, Toy, kwargs=kwargs)
 gym.register("ToyDict-v0", ToyDict)
+gym.register("ToyUnits-v0", ToyUnits)
+
+
+# Runs
 
 
 def flags(algo: str, **fields) -> list[str]:
     """Args fields as options; SHORT's where they are not given"""
-    fields = SHORT[algo] | fields
-    return [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words = []
+    for name, value in {**SHORT[algo], **fields}.items():
+        words.append(f"--{name.replace('_', '-')}")
+        words.append(str(value))
+    return words
 
 
 def make_args(algo: str, run_dir: Path, **fields):
     """Of a quick run on Pendulum"""
-    return MODULES[algo].Args(**(SHORT[algo] | {"env_id": "Pendulum-v1", "run_dir": str(run_dir)} | fields))
+    fields = {**SHORT[algo], "env_id": "Pendulum-v1", "run_dir": str(run_dir), **fields}
+    return MODULES[algo].Args(**fields)
 
 
 def train(algo: str, run_dir: Path, **fields) -> list[Path]:
     """A quick run in this process"""
-    return MODULES[algo].train(make_args(algo, run_dir, **fields))
+    args = make_args(algo, run_dir, **fields)
+    return MODULES[algo].train(args)
+
+
+class Killed(BaseException):
+    """A process that ends where it stands, as far as a test in the same process can have it"""
+
+
+def at_move(monkeypatch, algo: str, number: int, happens) -> None:
+    """Calls `happens` when the environments, of training or evaluation, are about to move for that time."""
+    envs_type = MODULES[algo].Envs
+    move = envs_type.step
+    moves = 0
+
+    def step(envs, *args):
+        nonlocal moves
+        moves += 1
+        if moves == number:
+            happens()
+        return move(envs, *args)
+
+    monkeypatch.setattr(envs_type, "step", step)
 
 
 def failed(result, *words) -> None:
     """Asserts one clear line, exit status 2 and no traceback."""
     assert result.returncode == 2, result.stderr
-    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: ")
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
     for word in words:
         assert word in result.stderr
 
@@ -100,12 +246,17 @@ def refused(result, *words) -> None:
 
 def files_below(path: Path) -> dict[Path, bytes]:
     """All but TensorBoard's, which a run of the test's own process may still be writing"""
-    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file() and "tfevents" not in file.name}
+    files = {}
+    for file in path.rglob("*"):
+        if file.is_file() and "tfevents" not in file.name:
+            files[file] = file.read_bytes()
+    return files
 
 
 def run_at(path: Path) -> Run:
     """The only run below a path"""
-    (run,), _ = find([path])
+    runs, _ = find([path])
+    (run,) = runs
     return run
 
 
@@ -114,9 +265,14 @@ def rows_of(path: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def json_of(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
 def checkpoint(path: Path) -> dict:
     """The newest of a run"""
-    return torch.load(max(path.glob("checkpoint/*.pt")), weights_only=True)
+    newest = max(path.glob("checkpoint/*.pt"))
+    return torch.load(newest, weights_only=True)
 
 
 def same(a, b) -> bool:
@@ -130,20 +286,28 @@ def same(a, b) -> bool:
     return a == b
 
 
+def differences(a: dict, b: dict) -> list[str]:
+    """Names of what is not the same in two dicts, or only in one of them"""
+    return [name for name in a | b if not same(a.get(name), b.get(name))]
+
+
 def same_run(path: Path, other: Path) -> None:
     """Asserts that two runs left the same bytes in their CSV files and the same in their checkpoints."""
     for name in ("episodes.csv", "eval.csv"):
         assert (path / name).read_bytes() == (other / name).read_bytes()
         assert rows_of(path / name)
-    state, twin = ({**checkpoint(x), "wall_time": 0} for x in (path, other))
-    learnt, twins = state.pop("learnt"), twin.pop("learnt")
-    assert [name for name in learnt | twins if not same(learnt.get(name), twins.get(name))] == []
-    assert [name for name in state | twin if not same(state.get(name), twin.get(name))] == []
+    state = checkpoint(path)
+    twin = checkpoint(other)
+    assert state.pop("wall_time") > 0
+    assert twin.pop("wall_time") > 0
+    assert differences(state.pop("learnt"), twin.pop("learnt")) == []
+    assert differences(state, twin) == []
 
 
 def same_runs(run_dir: Path, other: Path, seeds: int) -> None:
     """`same_run` of each of the seeds, which are all that there is below two --run-dirs."""
-    paths = [sorted(x.glob("*/*/*")) for x in (run_dir, other)]
-    assert len(paths[0]) == seeds
-    for path, twin in zip(*paths, strict=True):
+    paths = sorted(run_dir.glob("*/*/*"))
+    others = sorted(other.glob("*/*/*"))
+    assert len(paths) == seeds
+    for path, twin in zip(paths, others, strict=True):
         same_run(path, twin)

@@ -7,12 +7,14 @@ import sys
 import pytest
 import torch
 from common import ALGORITHMS, LOOPS, PMOE, train
+from common_reaching import CUT, DRAWN, FIXED, RANDOM, near_targets
 from matplotlib import figure as mpl_figure
 from matplotlib import pyplot
 
 from pmoe import cli
 
-torch.set_num_threads(1)  # small networks: more threads only wait for each other, above all beside other processes
+# The networks are small: more threads only wait for each other, above all beside other processes.
+torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -31,14 +33,54 @@ def loop(request) -> str:
 @pytest.fixture(scope="session")
 def quick_run(tmp_path_factory):
     """The directory of a quick run of an algorithm, trained when it is first asked for; not to be changed"""
-    return functools.cache(lambda algo: train(algo, tmp_path_factory.mktemp(algo))[0])
+
+    def run(algo):
+        (path,) = train(algo, tmp_path_factory.mktemp(algo))
+        return path
+
+    return functools.cache(run)
+
+
+@pytest.fixture(scope="session")
+def reaching(tmp_path_factory):
+    """PMOE-SAC and gating, K = 3, and plain SAC on TargetReaching-v0, whose episodes differ in length; not to
+    be changed"""
+    root = tmp_path_factory.mktemp("reaching")
+    for algo, k in (("sac", 3), ("gating-sac", 3), ("sac", 1)):
+        train(algo, root, env_id="TargetReaching-v0", k=k, total_timesteps=300)
+    return root
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory):
+    """A replay of each of three methods, whose episodes end in every way; not to be changed"""
+    root = tmp_path_factory.mktemp("three")
+    with pytest.MonkeyPatch.context() as patch:
+        near_targets(patch)
+        for algo, k in (("sac", 1), ("gating-sac", 2), ("sac", 2)):
+            train(algo, root, env_id=FIXED + CUT, k=k, **RANDOM)
+    return root
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """A run with layouts drawn anew and no replay, one of PPO's family, and one of another environment; not to
+    be changed"""
+    root = tmp_path_factory.mktemp("plain")
+    train("sac", root, env_id=DRAWN, total_timesteps=150, keep_replay=False)
+    train("ppo", root, env_id=DRAWN, total_timesteps=150)
+    train("sac", root, env_id="Pendulum-v1", total_timesteps=150)
+    return root
 
 
 @pytest.fixture(autouse=True)
 def ctrl_c():
-    """Works after a run that was stopped in the test's own process, and where the tests were started by nohup or in the
-    background, which ignore it."""
-    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    """Works where the tests were started by nohup or in the background, which ignore it."""
+    wanted = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
     handlers = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
     for number, handler in handlers.items():
@@ -62,7 +104,7 @@ def pmoe(tmp_path):
 
     def run(*args, **kwargs) -> subprocess.CompletedProcess:
         command = [PMOE, *map(str, args)]
-        kwargs = {"capture_output": True, "text": True, "timeout": 300} | kwargs
+        kwargs = {"capture_output": True, "text": True, "timeout": 300, **kwargs}
         return subprocess.run(command, cwd=tmp_path, check=False, **kwargs)
 
     return run
@@ -78,6 +120,8 @@ def pmoe_here(tmp_path, monkeypatch, capsys):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             cli.main()
-        return subprocess.CompletedProcess(args, stop.value.code or 0, *capsys.readouterr())
+        status = stop.value.code or 0
+        out, error = capsys.readouterr()
+        return subprocess.CompletedProcess(args, status, out, error)
 
     return run

@@ -2,87 +2,112 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from test_policy import make_agent, noise
+from common import sac_agent, sac_batch, sac_noise
 from torch import nn
+from torch.distributions import Normal, TanhTransform
+from torch.nn.functional import mse_loss
 
-from pmoe.pmoe_sac import frequency_loss, primitive_loss
+from pmoe.pmoe_sac import Adam, Agent, frequency_loss, primitive_loss
+
+# K = 1 is SAC
 
 
-def batch(seeds=1, size=32, obs=4, action=2, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    x, y = (torch.randn(seeds, size, obs, generator=g) for _ in range(2))
-    a = torch.rand(seeds, size, action, generator=g) * 2 - 1
-    reward = torch.randn(seeds, size, 1, generator=g)
-    return x, a, y, reward, (torch.rand(seeds, size, 1, generator=g) < 0.3).float()
+def one_of(layer, n=0) -> nn.Linear:
+    """A copy, as torch's own layer, of the n-th of the layers that stand side by side"""
+    _, inputs, outputs = layer.weight.shape
+    linear = nn.Linear(inputs, outputs, dtype=layer.weight.dtype)
+    with torch.no_grad():
+        linear.weight.copy_(layer.weight[n].T)
+        linear.bias.copy_(layer.bias[n, 0])
+    return linear
+
+
+def one_critic(critic, n) -> nn.Sequential:
+    layers = [one_of(layer, n) for layer in (critic.fc1, critic.fc2, critic.fc3)]
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
 class PlainSAC:
-    """Soft actor-critic as its paper has it, with torch's own layers and an Adam for each of its parts."""
+    """Soft actor-critic as its paper has it, with torch's own layers and an Adam for each of its parts"""
 
-    def __init__(self, agent, alpha, gamma=0.99, tau=0.005, lr=1e-3):
-        self.low, self.high = agent.actor.shift - agent.actor.scale, agent.actor.shift + agent.actor.scale
-        self.low, self.high = self.low.flatten(), self.high.flatten()
-        self.trunk = nn.Sequential(self.copy(agent.actor.fc1), nn.ReLU(), self.copy(agent.actor.fc2), nn.ReLU())
-        self.mean_log_std = self.copy(agent.actor.mean_log_std)
-        self.critics, self.targets = (
-            [
-                nn.Sequential(self.copy(q.fc1, i), nn.ReLU(), self.copy(q.fc2, i), nn.ReLU(), self.copy(q.fc3, i))
-                for i in (0, 1)
-            ]
-            for q in (agent.qf, agent.qf_target)
-        )
-        actor = [*self.trunk.parameters(), *self.mean_log_std.parameters()]
-        self.actor_adam = torch.optim.Adam(actor, lr)
-        self.critic_adam = torch.optim.Adam([p for q in self.critics for p in q.parameters()], lr)
-        self.log_alpha = torch.tensor(0.0 if alpha == "auto" else math.log(alpha)).to(agent.log_alpha).requires_grad_()
-        self.alpha_adam = torch.optim.Adam([self.log_alpha], lr) if alpha == "auto" else None
-        self.gamma, self.tau = gamma, tau
+    def __init__(self, agent, alpha, gamma=0.99, tau=0.005, learning_rate=1e-3):
+        self.gamma = gamma
+        self.tau = tau
+        self.fc1 = one_of(agent.actor.fc1)
+        self.fc2 = one_of(agent.actor.fc2)
+        self.mean_log_std = one_of(agent.actor.mean_log_std)
+        actor = nn.ModuleList([self.fc1, self.fc2, self.mean_log_std])
+        self.critics = nn.ModuleList([one_critic(agent.qf, n) for n in (0, 1)])
+        self.targets = nn.ModuleList([one_critic(agent.qf_target, n) for n in (0, 1)])
+        self.actor_adam = torch.optim.Adam(actor.parameters(), learning_rate)
+        self.critic_adam = torch.optim.Adam(self.critics.parameters(), learning_rate)
 
-    @staticmethod
-    def copy(layer, i=0):
-        linear = nn.Linear(*layer.weight.shape[1:], dtype=layer.weight.dtype)
-        linear.load_state_dict({"weight": layer.weight[i].T.clone(), "bias": layer.bias[i, 0].clone()})
-        return linear
+        self.tunes_alpha = alpha == "auto"
+        log_alpha = 0.0 if self.tunes_alpha else math.log(alpha)
+        # As precise as the agent's, which is made in float32
+        self.log_alpha = torch.tensor(log_alpha, dtype=torch.float32).double().requires_grad_()
+        self.alpha_adam = torch.optim.Adam([self.log_alpha], learning_rate)
 
     def policy(self, obs, noise):
-        mean, log_std = self.mean_log_std(self.trunk(obs)).chunk(2, -1)
-        normal = torch.distributions.Normal(mean, (-5 + 3.5 * (log_std.tanh() + 1)).exp())
+        x = self.fc1(obs).relu()
+        x = self.fc2(x).relu()
+        mean, log_std = self.mean_log_std(x).chunk(2, -1)
+        log_std = -5 + 3.5 * (log_std.tanh() + 1)
+        normal = Normal(mean, log_std.exp())
         u = normal.loc + normal.scale * noise
-        scale = (self.high - self.low) / 2
-        log_det = torch.distributions.TanhTransform().log_abs_det_jacobian(u, u.tanh()) + scale.log()
-        return (self.high + self.low) / 2 + scale * u.tanh(), (normal.log_prob(u) - log_det).sum(-1)
+        action = u.tanh()
+        log_det = TanhTransform().log_abs_det_jacobian(u, action)
+        log_prob = normal.log_prob(u) - log_det
+        return action, log_prob.sum(-1)
 
-    def update(self, obs, action, next_obs, reward, terminated, next_noise, noise):
+    @staticmethod
+    def values(critics, obs, action):
+        """Of both critics, (B,) each"""
+        x = torch.cat([obs, action], -1)
+        return [q(x).squeeze(-1) for q in critics]
+
+    def update(self, batch, next_noise, noise):
+        obs, action, next_obs = batch.obs[0], batch.action[0], batch.next_obs[0]
+        reward = batch.reward.flatten()
+        terminated = batch.terminated.flatten()
         alpha = self.log_alpha.exp().item()
+
+        # Critics
         with torch.no_grad():
             next_action, log_prob = self.policy(next_obs, next_noise)
-            x = torch.cat([next_obs, next_action], -1)
-            next_q = torch.min(*(q(x)[:, 0] for q in self.targets))
-            target = reward + self.gamma * (1 - terminated) * (next_q - alpha * log_prob)
-        x = torch.cat([obs, action], -1)
-        critic_loss = sum(nn.functional.mse_loss(q(x)[:, 0], target) for q in self.critics)
+            next_q = torch.min(*self.values(self.targets, next_obs, next_action))
+            next_value = next_q - alpha * log_prob
+            target = reward + self.gamma * (1 - terminated) * next_value
+        q1, q2 = self.values(self.critics, obs, action)
+        critic_loss = mse_loss(q1, target) + mse_loss(q2, target)
         self.critic_adam.zero_grad()
         critic_loss.backward()
         self.critic_adam.step()
 
+        # Policy
         new_action, log_prob = self.policy(obs, noise)
-        x = torch.cat([obs, new_action], -1)
-        actor_loss = (alpha * log_prob - torch.min(*(q(x)[:, 0] for q in self.critics))).mean()
+        q = torch.min(*self.values(self.critics, obs, new_action))
+        actor_loss = (alpha * log_prob - q).mean()
         self.actor_adam.zero_grad()
         actor_loss.backward()
         self.actor_adam.step()
-        if self.alpha_adam:
-            alpha_loss = -(self.log_alpha.exp() * (log_prob.detach() - 2)).mean()
+
+        # Temperature
+        if self.tunes_alpha:
+            target_entropy = -2
+            excess = log_prob.detach() + target_entropy
+            alpha_loss = -(self.log_alpha.exp() * excess).mean()
             self.alpha_adam.zero_grad()
             alpha_loss.backward()
             self.alpha_adam.step()
+
+        # Targets
         with torch.no_grad():
-            for q, target in zip(self.critics, self.targets):
-                for p, t in zip(q.parameters(), target.parameters()):
-                    t.mul_(1 - self.tau).add_(self.tau * p)
+            for p, target in zip(self.critics.parameters(), self.targets.parameters()):
+                target.mul_(1 - self.tau)
+                target.add_(self.tau * p)
         return critic_loss.item(), actor_loss.item()
 
 
@@ -90,176 +115,334 @@ class PlainSAC:
 @pytest.mark.parametrize("entropy", ["primitive", "mixture"])
 @pytest.mark.parametrize("alpha", [0.2, "auto"])
 def test_one_primitive_is_sac(alpha, entropy, backprop):
-    agent = make_agent(k=1, seeds=1, alpha=alpha, entropy=entropy, backprop=backprop).double()
+    agent = sac_agent(k=1, seeds=1, alpha=alpha, entropy=entropy, backprop=backprop).double()
     sac = PlainSAC(agent, alpha)
     for i in range(25):
-        data, (normal, uniform) = [x.double() for x in batch(seed=i)], noise(agent, 64, i)
-        figures = agent.update(*data, normal, uniform)
-        losses = sac.update(*(x[0] if j < 3 else x[0, :, 0] for j, x in enumerate(data)), *normal[0, :, 0].split(32))
-        torch.testing.assert_close(figures["losses/critic"].item(), losses[0], rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(figures["losses/actor"].item(), losses[1], rtol=1e-7, atol=1e-9)
+        batch = sac_batch(seed=i, dtype=torch.float64)
+        normal, uniform = sac_noise(agent, 64, i)
+        figures = agent.update(batch, normal, uniform)
+        next_noise, noise = normal[0, :, 0].split(32)
+        critic_loss, actor_loss = sac.update(batch, next_noise, noise)
+        torch.testing.assert_close(figures["losses/critic"].item(), critic_loss, rtol=1e-7, atol=1e-9)
+        torch.testing.assert_close(figures["losses/actor"].item(), actor_loss, rtol=1e-7, atol=1e-9)
         assert figures["losses/frequency"].item() == 0
-    torch.testing.assert_close(agent.actor.mean_log_std.weight[0].T, sac.mean_log_std.weight, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(agent.actor.fc1.weight[0].T, sac.trunk[0].weight, rtol=1e-6, atol=1e-9)
-    for i in (0, 1):
-        torch.testing.assert_close(agent.qf.fc2.weight[i].T, sac.critics[i][2].weight, rtol=1e-6, atol=1e-9)
-        torch.testing.assert_close(agent.qf_target.fc2.weight[i].T, sac.targets[i][2].weight, rtol=1e-6, atol=1e-9)
+
+    def assert_same(layer, n, linear):
+        torch.testing.assert_close(layer.weight[n].T, linear.weight, rtol=1e-6, atol=1e-9)
+
+    assert_same(agent.actor.mean_log_std, 0, sac.mean_log_std)
+    assert_same(agent.actor.fc1, 0, sac.fc1)
+    for n in (0, 1):
+        assert_same(agent.qf.fc2, n, sac.critics[n][2])
+        assert_same(agent.qf_target.fc2, n, sac.targets[n][2])
     torch.testing.assert_close(agent.log_alpha.item(), sac.log_alpha.item(), rtol=1e-6, atol=1e-9)
 
 
-def update_where_one_primitive_wins(winner=1, **fields):
-    """Updates once with a critic that finds the winner best everywhere; returns the agent, and what of it changed."""
-    agent = make_agent(k=3, seeds=1, low=[-1.0, -1.0], high=[1.0, 1.0], **fields)
+# What learns from what
+
+
+def learning(agent) -> set[str]:
+    """The parts of an agent, or of a policy, that have parameters with a gradient"""
+    names = set()
+    for name, parameter in agent.named_parameters():
+        if parameter.grad is not None and parameter.grad.any():
+            names.add(name.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("alpha", [0.2, "auto"])
+def test_parameters_are_what_is_learnt(alpha):
+    """Who clips, counts or regularises agent.parameters() meets no state of an optimiser."""
+    agent = sac_agent(alpha=alpha)
+    learnt = {name for name, parameter in agent.named_parameters() if parameter.requires_grad}
+    expected = {"log_alpha"} if alpha == "auto" else set()
+    expected |= {f"actor.{name}" for name, _ in agent.actor.named_parameters()}
+    expected |= {f"qf.{name}" for name, _ in agent.qf.named_parameters()}
+    assert learnt == expected
+    # Targets, and a temperature that is fixed, are no optimiser's either.
+    others = {name.partition(".")[0] for name, _ in agent.named_parameters()} - {"actor", "qf"}
+    assert others == {"qf_target", "log_alpha"}
+
+    before = {name: parameter.clone() for name, parameter in agent.named_parameters()}
+    agent.update(sac_batch(seeds=2), *sac_noise(agent, 64))
+    moved = {name for name, parameter in agent.named_parameters() if not parameter.equal(before[name])}
+    targets = {f"qf_target.{name}" for name, _ in agent.qf.named_parameters()}
+    assert moved <= expected | targets
+    assert "log_alpha" in moved or alpha != "auto"
+
+
+def test_the_state_of_adam_is_saved_and_brought_back():
+    """In buffers, so that a checkpoint of the agent's state_dict has it"""
+    agent = sac_agent(alpha="auto")
+    for name in ("actor_adam", "qf_adam", "alpha_adam"):
+        adam = getattr(agent, name)
+        assert list(adam.parameters()) == []
+        for buffer, _ in adam.named_buffers():
+            assert f"{name}.{buffer}" in agent.state_dict()
+
+    for i in range(3):
+        agent.update(sac_batch(seeds=2, seed=i), *sac_noise(agent, 64, i))
+    twin = sac_agent(alpha="auto")
+    twin.load_state_dict(agent.state_dict())
+    for x in (agent, twin):
+        x.update(sac_batch(seeds=2, seed=3), *sac_noise(agent, 64, 3))
+    state = twin.state_dict()
+    for name, x in agent.state_dict().items():
+        assert x.equal(state[name]), name
+
+
+def what_changes_where_one_primitive_wins(winner=1, **fields) -> dict[str, torch.Tensor]:
+    """What one update changes of an agent whose critic finds the winner best everywhere"""
+    agent = sac_agent(k=3, seeds=1, **fields)
     with torch.no_grad():
         mean, log_std = agent.actor.mean_log_std.bias.view(2, 3, 2)
         mean[:] = -1.0
         mean[winner] = 1.5
         log_std -= 2
 
-    def forward(obs, action):
+    def q_values(obs, action):
         q = action.sum(-1).unsqueeze(1).expand(-1, 2, -1, -1)
-        return q + sum(p.sum() for p in agent.qf.parameters()) * 1e-6
+        # The critics' parameters have to be asked, or there is no gradient.
+        asked = sum(parameter.sum() for parameter in agent.qf.parameters())
+        return q + 1e-6 * asked
 
-    agent.qf.forward = forward
+    agent.qf.forward = q_values
     before = {name: x.clone() for name, x in agent.state_dict().items()}
-    agent.update(*batch(), *noise(agent, 64))
+    agent.update(sac_batch(), *sac_noise(agent, 64))
     return {name: x != before[name] for name, x in agent.state_dict().items()}
 
 
 def test_backprop_max_trains_the_winner_and_the_frequency_loss_the_router():
-    changed = update_where_one_primitive_wins(winner=1)
-    bias, weight = (
-        changed[f"actor.mean_log_std.{name}"].view(-1, 2, 3, 2).any(-1).any(0) for name in ("bias", "weight")
-    )
-    assert bias.tolist() == weight.tolist() == [[False, True, False]] * 2
-    assert changed["actor.router.weight"].any() and changed["actor.fc1.weight"].any()
+    changed = what_changes_where_one_primitive_wins(winner=1)
+    for name in ("bias", "weight"):
+        parameter = changed[f"actor.mean_log_std.{name}"].view(-1, 2, 3, 2)
+        of_primitives = parameter.any(-1).any(0)  # of means and log sigmas (2, K)
+        assert of_primitives.tolist() == [[False, True, False]] * 2
+    assert changed["actor.router.weight"].any()
+    assert changed["actor.fc1.weight"].any()
 
 
 def test_backprop_all_trains_every_primitive():
-    changed = update_where_one_primitive_wins(backprop="all")
+    changed = what_changes_where_one_primitive_wins(backprop="all")
     assert changed["actor.mean_log_std.bias"].all()
-
-
-def gradients_of(loss, agent):
-    """Names of the actor's parameters that the loss reaches"""
-    names, parameters = zip(*agent.actor.named_parameters())
-    grads = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
-    return {name.split(".")[0] for name, grad in zip(names, grads) if grad is not None and grad.any()}
 
 
 @pytest.mark.parametrize("entropy", ["primitive", "mixture"])
 @pytest.mark.parametrize("detach_router", [True, False])
 def test_router_learns_from_the_frequency_loss_alone(detach_router, entropy):
-    agent = make_agent(k=3, seeds=1, detach_router=detach_router, entropy=entropy)
-    obs = batch()[0]
-    action, log_prob, log_w = agent.propose(obs, noise(agent, 32)[0])
+    agent = sac_agent(k=3, seeds=1, detach_router=detach_router, entropy=entropy)
+    obs = sac_batch().obs
+    normal, _ = sac_noise(agent, 32)
+    action, log_prob, log_w = agent.propose(obs, normal)
     q = agent.qf(obs, action).amin(1)
     best = q.argmax(-1, keepdim=True)
-    psi = gradients_of(primitive_loss(log_prob.gather(-1, best), q.gather(-1, best), 0.2).mean(), agent)
-    theta = gradients_of(frequency_loss(log_w, best).mean(), agent)
-    assert psi == {"fc1", "fc2", "mean_log_std"}
-    assert theta == ({"router"} if detach_router else {"fc1", "fc2", "router"})
+
+    loss = primitive_loss(log_prob.gather(-1, best), q.gather(-1, best), 0.2)
+    loss.mean().backward(retain_graph=True)
+    assert learning(agent.actor) == {"fc1", "fc2", "mean_log_std"}
+
+    agent.zero_grad()
+    frequency_loss(log_w, best).mean().backward()
+    trunk = set() if detach_router else {"fc1", "fc2"}
+    assert learning(agent.actor) == trunk | {"router"}
 
 
-def test_the_policy_step_leaves_the_critics_alone(monkeypatch):
-    agent, seen = make_agent(k=3, seeds=2), []
-    minimize = agent.minimize
+@pytest.mark.parametrize("backprop", ["max", "all"])
+def test_each_loss_trains_its_part_and_no_other(monkeypatch, backprop):
+    """The step of the policy leaves the critics alone, and that of the critics the policy; and so on."""
+    agent = sac_agent(k=3, seeds=2, alpha="auto", backprop=backprop)
+    trained = []
+    step = Adam.step
 
-    def spy(loss, parameters):
-        before = {name: p.clone() for name, p in agent.named_parameters()}
-        minimize(loss, parameters)
-        changed = {name.split(".")[0] for name, p in agent.named_parameters() if not torch.equal(p, before[name])}
-        seen.append(changed - {"adam"})
+    def spy(adam, loss):
+        before = {name: parameter.clone() for name, parameter in agent.named_parameters()}
+        step(adam, loss)
+        parts = set()
+        for name, parameter in agent.named_parameters():
+            if not parameter.equal(before[name]):
+                parts.add(name.partition(".")[0])
+        trained.append(parts)
 
-    monkeypatch.setattr(agent, "minimize", spy)
-    agent.update(*batch(seeds=2), *noise(agent, 64))
-    assert seen == [{"qf"}, {"actor"}]
+    monkeypatch.setattr(Adam, "step", spy)
+    agent.update(sac_batch(seeds=2), *sac_noise(agent, 64))
+    assert trained == [{"qf"}, {"actor"}, {"log_alpha"}]
+
+
+# The losses, by hand
 
 
 def test_targets_follow_by_tau():
-    agent = make_agent(seeds=1, tau=0.25)
+    agent = sac_agent(seeds=1, tau=0.25)
     before = agent.qf_target.fc2.weight.clone()
-    agent.update(*batch(), *noise(agent, 64))
-    torch.testing.assert_close(agent.qf_target.fc2.weight, 0.75 * before + 0.25 * agent.qf.fc2.weight)
+    agent.update(sac_batch(), *sac_noise(agent, 64))
+    expected = 0.75 * before + 0.25 * agent.qf.fc2.weight
+    torch.testing.assert_close(agent.qf_target.fc2.weight, expected)
 
 
-def test_frequency_loss_by_hand_and_its_minimum():
+def test_frequency_loss_by_hand():
     log_w = torch.tensor([[[0.2, 0.3, 0.5]]]).log()
-    loss = frequency_loss(log_w, torch.tensor([[[1]]]))
+    best = torch.tensor([[[1]]])
+    loss = frequency_loss(log_w, best)
     torch.testing.assert_close(loss.item(), 0.2**2 + 0.7**2 + 0.5**2)
-    # Q = -(a - 1)^2 and three primitives: its minimum is how often each of them is the best.
-    noise = torch.randn(1, 50_000, 3, generator=torch.Generator().manual_seed(0))
-    best = -(torch.tensor([0.0, 0.5, 2.5]) + noise * torch.tensor([1.0, 0.2, 0.7]) - 1).square()
-    best = best.argmax(-1, keepdim=True)
-    share = best.flatten().bincount(minlength=3) / 50_000
+
+
+def test_the_minimum_of_the_frequency_loss_is_how_often_each_primitive_is_best():
+    """For Q = -(a - 1)^2 and three primitives"""
+    n = 50_000
+    means = torch.tensor([0.0, 0.5, 2.5])
+    stds = torch.tensor([1.0, 0.2, 0.7])
+    noise = torch.randn(1, n, 3, generator=torch.Generator().manual_seed(0))
+    q = -(means + stds * noise - 1).square()
+    best = q.argmax(-1, keepdim=True)
+    share = best.flatten().bincount(minlength=3) / n
+    assert share.min() > 0.05
+
     logits = torch.zeros(3, requires_grad=True)
     adam = torch.optim.Adam([logits], 0.05)
     for _ in range(300):
+        log_w = logits.log_softmax(-1).expand(1, n, 3)
+        loss = frequency_loss(log_w, best).mean()
         adam.zero_grad()
-        frequency_loss(logits.log_softmax(-1).expand(1, 50_000, 3), best).mean().backward()
+        loss.backward()
         adam.step()
-    assert share.min() > 0.05
     torch.testing.assert_close(logits.softmax(-1), share, rtol=0, atol=2e-3)
 
 
+def make_constant(critic, value):
+    """A critic that finds everything worth this value"""
+    with torch.no_grad():
+        critic.fc3.weight.zero_()
+        critic.fc3.bias.fill_(value)
+
+
 def test_bellman_target_by_hand():
-    agent = make_agent(seeds=1, gamma=0.9, alpha=0.5)
-    for q, value in ((agent.qf, 0.0), (agent.qf_target, 10.0)):  # critics that are constant
-        q.fc3.weight.data.zero_(), q.fc3.bias.data.fill_(value)
-    obs, action, next_obs, reward, _ = batch(size=2)
-    terminated = torch.tensor([[[0.0], [1.0]]])  # a transition cut by the time limit, and one that terminated
-    normal, uniform = noise(agent, 4)
-    log_prob = agent.draw(next_obs, normal[:, :2], uniform[:, :2])[1]
-    target = reward[0, :, 0] + torch.stack([0.9 * (10 - 0.5 * log_prob[0, 0, 0]), torch.tensor(0.0)])
-    loss = agent.update(obs, action, next_obs, reward, terminated, normal, uniform)["losses/critic"]
-    torch.testing.assert_close(loss.item(), 2 * target.square().mean().item())
+    """Of a transition that the time limit cut, and of one that terminated"""
+    agent = sac_agent(seeds=1, gamma=0.9, alpha=0.5)
+    make_constant(agent.qf, 0.0)
+    make_constant(agent.qf_target, 10.0)
+    terminated = torch.tensor([[[0.0], [1.0]]])
+    batch = sac_batch(size=2)._replace(terminated=terminated)
+    normal, uniform = sac_noise(agent, 2)
+    _, log_prob = agent.draw(batch.next_obs, normal, uniform)
+    cut, over = batch.reward.flatten()
+    target = cut + 0.9 * (10 - 0.5 * log_prob[0, 0, 0])
+
+    loss = agent.critic_loss(batch, normal, uniform, torch.tensor(0.5))
+    expected = target.square() + over.square()  # the mean over two states, summed over two critics
+    torch.testing.assert_close(loss.item(), expected.item())
 
 
-def test_adam_is_that_of_torch():
-    agent, g = make_agent(seeds=2, alpha="auto", learning_rate=3e-3), torch.Generator().manual_seed(0)
-    groups = [list(agent.qf.parameters()), list(agent.actor.parameters()), [agent.log_alpha]]
-    copies = [[p.detach().clone() for p in group] for group in groups]
-    adams = [torch.optim.Adam(copy, 3e-3) for copy in copies]
-    for i in range(30):
-        for group, copy, adam in list(zip(groups, copies, adams))[: 3 - i % 3]:  # not each of them every time
-            for x in copy:
-                x.grad = 10 ** torch.randint(-9, 4, (1,), generator=g) * torch.randn(x.shape, generator=g)
-            agent.minimize(sum((p * x.grad).sum() for p, x in zip(group, copy)), group)
-            adam.step()
-    moments = dict(zip(map(id, agent.learning), agent.adam))
-    for group, copy, adam in zip(groups, copies, adams):
-        for p, x in zip(group, copy):
-            torch.testing.assert_close(p.detach(), x, rtol=1e-5, atol=1e-6)
-            m, v, *powers = (y.detach() for y in moments[id(p)])
-            powers_of_torch = [beta ** adam.state[x]["step"].double() for beta in (0.9, 0.999)]
-            torch.testing.assert_close(powers, powers_of_torch)
-            torch.testing.assert_close(m, adam.state[x]["exp_avg"], rtol=1e-4, atol=1e-9)
-            torch.testing.assert_close(v, adam.state[x]["exp_avg_sq"], rtol=1e-4, atol=1e-18)
+def test_the_target_takes_the_smaller_of_both_critics():
+    agent = sac_agent(seeds=1, gamma=1.0, alpha=0.0)
+    make_constant(agent.qf, 0.0)
+    make_constant(agent.qf_target, 10.0)
+    with torch.no_grad():
+        agent.qf_target.fc3.bias[1] = -3.0
+    batch = sac_batch(size=2)._replace(reward=torch.zeros(1, 2, 1), terminated=torch.zeros(1, 2, 1))
+    normal, uniform = sac_noise(agent, 2)
+    loss = agent.critic_loss(batch, normal, uniform, torch.tensor(0.0))
+    torch.testing.assert_close(loss.item(), 2 * 9.0)
 
 
-@pytest.mark.parametrize("fields", [{}, {"backprop": "all", "alpha": "auto"}, {"entropy": "mixture", "alpha": "auto"}])
-def test_a_seed_learns_the_same_alone_as_among_others(fields):
-    together = make_agent(seeds=3, **fields)
-    alone = make_agent(seeds=3, **fields)  # its generator 1 starts as that of `together`
-    alone = type(alone)(alone.args, 4, np.float32([-2, 0.5]), np.float32([1, 1.5]), [torch.Generator().manual_seed(1)])
-    for i in range(20):
-        data = *batch(seeds=3, seed=i), *noise(together, 64, i)
-        together.update(*data)
-        alone.update(*(x[1:2] for x in data))
-    for (name, x), y in zip(together.state_dict().items(), alone.state_dict().values()):
-        x = x.unflatten(0, (3, -1))[1] if x.dim() else x
-        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5, msg=name)
+def test_temperature_loss_by_hand():
+    """Its gradient in log alpha is alpha (entropy - target), and nothing of it reaches the policy."""
+    agent = sac_agent(seeds=2, alpha="auto")
+    with torch.no_grad():
+        agent.log_alpha[1] = math.log(3.0)
+    log_prob = torch.tensor([[[1.0], [2.0]], [[-5.0], [-7.0]]], requires_grad=True)
+    loss = agent.temperature_loss(log_prob)
+    target_entropy = -2
+    expected = torch.tensor([-1.5 - target_entropy, 3 * (6.0 - target_entropy)])
+    torch.testing.assert_close(loss, expected)
+    loss.sum().backward()
+    torch.testing.assert_close(agent.log_alpha.grad.flatten(), expected)
+    assert log_prob.grad is None
 
 
 def test_temperature_rises_where_the_entropy_is_too_low():
-    agent = make_agent(seeds=1, k=2, alpha="auto")
+    agent = sac_agent(seeds=1, k=2, alpha="auto")
     with torch.no_grad():
-        agent.actor.mean_log_std.bias.chunk(2, -1)[1].sub_(10)  # nearly deterministic: entropy far below -2
-    agent.update(*batch(), *noise(agent, 64))
+        _, log_std = agent.actor.mean_log_std.bias.chunk(2, -1)
+        # Nearly deterministic: an entropy far below -2
+        log_std.sub_(10)
+    agent.update(sac_batch(), *sac_noise(agent, 64))
     assert agent.log_alpha.item() > 0
 
 
 def test_alpha_zero_is_no_entropy_bonus():
-    agent = make_agent(seeds=1, alpha=0.0)
-    figures = agent.update(*batch(), *noise(agent, 64))
-    assert figures["losses/alpha"].item() < 1e-29 and all(x.isfinite().all() for x in agent.state_dict().values())
+    agent = sac_agent(seeds=1, alpha=0.0)
+    figures = agent.update(sac_batch(), *sac_noise(agent, 64))
+    assert figures["losses/alpha"].item() < 1e-29
+    for x in agent.state_dict().values():
+        assert x.isfinite().all()
+
+
+# Adam
+
+
+def test_adam_is_that_of_torch():
+    """Also where its gradients are of very different sizes"""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 5, 3), (2, 1, 3), (2, 1, 1)]
+    ours = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    copies = [x.detach().clone().requires_grad_() for x in ours]
+    adam = Adam(ours, 3e-3)
+    torch_adam = torch.optim.Adam(copies, 3e-3)
+
+    for _ in range(30):
+        loss = torch.zeros(2)
+        for x, copy in zip(ours, copies):
+            size = 10.0 ** torch.randint(-9, 4, (1,), generator=generator)
+            copy.grad = size * torch.randn(x.shape, generator=generator)
+            loss = loss + (x * copy.grad).sum((1, 2))
+        adam.step(loss)
+        torch_adam.step()
+
+    for i, copy in enumerate(copies):
+        torch.testing.assert_close(ours[i], copy, rtol=1e-5, atol=1e-6)
+        state = torch_adam.state[copy]
+        mean = getattr(adam, f"mean{i}")
+        square = getattr(adam, f"square{i}")
+        power1, power2 = getattr(adam, f"powers{i}").tolist()
+        torch.testing.assert_close(mean, state["exp_avg"], rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(square, state["exp_avg_sq"], rtol=1e-4, atol=1e-18)
+        assert power1 == pytest.approx(0.9**30)
+        assert power2 == pytest.approx(0.999**30)
+
+
+def test_adams_of_an_agent_count_their_own_steps():
+    """A step of one leaves the others' state as it is; all have the agent's learning rate."""
+    agent = sac_agent(seeds=1, alpha="auto", learning_rate=0.02)
+    loss = agent.log_alpha.flatten()
+    agent.alpha_adam.step(loss)
+    agent.alpha_adam.step(loss.clone())
+    torch.testing.assert_close(agent.log_alpha.item(), -0.04)
+    assert agent.alpha_adam.powers0[0].item() == pytest.approx(0.81)
+    for adam in (agent.actor_adam, agent.qf_adam):
+        assert adam.learning_rate == 0.02
+        assert adam.powers0.eq(1).all()
+
+
+# Seeds side by side
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"backprop": "all", "alpha": "auto"}, {"entropy": "mixture", "alpha": "auto"}],
+    ids=str,
+)
+def test_a_seed_learns_the_same_alone_as_among_others(fields):
+    together = sac_agent(seeds=3, **fields)
+    alone = Agent(together.args, 4, 2, [torch.Generator().manual_seed(1)])
+    for i in range(20):
+        batch = sac_batch(seeds=3, seed=i)
+        normal, uniform = sac_noise(together, 64, i)
+        together.update(batch, normal, uniform)
+        its_batch = type(batch)(*[field[1:2] for field in batch])
+        alone.update(its_batch, normal[1:2], uniform[1:2])
+
+    state = alone.state_dict()
+    for name, x in together.state_dict().items():
+        if x.dim() > 1:  # Adam's powers are of no seed
+            x = x.unflatten(0, (3, -1))[1]
+        torch.testing.assert_close(x, state[name], rtol=1e-4, atol=1e-5, msg=name)

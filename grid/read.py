@@ -1,0 +1,540 @@
+"""A grid of runs: what a TOML file asks for, what of it is on the disk, and the commands that do the rest.
+
+A file holds options of `pmoe run` by their names, each a value or a list of values, and [[method]] tables
+with an algo and more options. Every combination is a run. What a run is called on the disk depends on its
+options alone, so that a grid started again skips what is finished, resumes what was interrupted and runs what
+is missing. One that asks for more steps than before goes on with what is finished.
+"""
+
+import contextlib
+import io
+import itertools
+import json
+import re
+import typing
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from ..algorithms import ALGORITHMS, AlgorithmError, is_algorithm, load, nearest
+from .claims import TAKEN, beside, holder
+
+FIGURES = ("auc", "profile", "routing", "primitives", "tsne", "trajectories", "exploration")
+TABLES = {  # that are no options of `pmoe run`, and what they may hold
+    "plot": {**dict.fromkeys(FIGURES, bool), "reference": str},
+    "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},
+}
+STATES = ("done", "running", "failed", "stale", "stopped", "missing")
+RANGE = r"(?: \([^()]* to [^()]*\))?"  # of several seeds
+PROGRESS = re.compile(
+    r"^step (?P<step>[\d,]+) of [\d,]+ \(\S+%\)"
+    rf"  return \S+{RANGE}"
+    rf"  evaluation (?P<evaluation>\S+{RANGE})"
+    r"  (?P<speed>\S+) steps/s"
+    r"  (?P<left>.+) left$",
+    re.MULTILINE,
+)
+
+
+class GridError(ValueError):
+    """What is wrong with a grid, in one line"""
+
+
+@dataclass
+class Job:
+    """Seeds of one configuration that one process trains side by side."""
+
+    algo: str  # a name, or a file as the command line is to have it
+    args: object  # an Args of the algorithm's file
+    paths: list[Path]  # a run directory for each seed, the seeds one after the other
+    failures: int = 0
+
+    @property
+    def name(self) -> str:
+        first, last = self.paths[0], self.paths[-1]
+        method = first.parent
+        several = f"-{last.name.removeprefix('seed')}" if len(self.paths) > 1 else ""
+        return f"{method.parent.name}/{method.name}/{first.name}{several}"
+
+    @property
+    def log(self) -> Path:
+        return beside(self.paths[0], "log")
+
+    @property
+    def steps(self) -> int:
+        """That each seed is to make"""
+        return self.args.total_timesteps
+
+
+@dataclass
+class Grid:
+    file: Path
+    jobs: list[Job]
+    plot: dict = field(default_factory=dict)
+    slurm: dict = field(default_factory=dict)
+    run_dir: str | None = None  # instead of the file's
+    forks: dict[str, Path] = field(default_factory=dict)  # files of algorithms, as the TOML file names them
+
+    @property
+    def paths(self) -> list[Path]:
+        return [path for job in self.jobs for path in job.paths]
+
+    @property
+    def steps(self) -> dict[Path, int]:
+        """That each run is to make"""
+        return {path: job.steps for job in self.jobs for path in job.paths}
+
+
+# What a file asks for
+
+
+@dataclass
+class Source:
+    """A TOML file's text, to say where in it something is wrong"""
+
+    file: Path
+    text: str
+
+    def error(self, key: str, message: str, method: int | None = None) -> GridError:
+        """About a key of the i-th [[method]] or, if it is not there, of anywhere above or outside of them"""
+        return GridError(f"{self.file}:{self.line_of(key, method)}: {message}")
+
+    def line_of(self, key: str, method: int | None) -> int:
+        key = field_of(key)
+        lines = self.lines()
+        above = 0 if method is None else method
+        for place in ((method, key), (None, key), (above, "method"), (None, "method")):
+            if place in lines:
+                return lines[place]
+        return 1
+
+    def lines(self) -> dict[tuple[int | None, str], int]:
+        """Of each key, by the number of its [[method]], where it stands first"""
+        method = None
+        count = -1
+        lines = {}
+        for number, line in enumerate(self.text.splitlines(), 1):
+            head = re.match(r"\s*\[+\s*([\w.-]+)", line)
+            pair = re.match(r"""\s*["']?(.+?)["']?\s*=""", line)
+            if head:
+                count += head[1] == "method"
+                method = count if head[1] == "method" else None
+                lines.setdefault((method, head[1]), number)
+            elif pair:
+                key = pair[1].rpartition(".")[2]
+                lines.setdefault((method, field_of(key)), number)
+        return lines
+
+
+def read_grid(file: Path, run_dir: str | None = None) -> Grid:
+    """What a file asks for; `run_dir` stands in for the file's. GridError: the file, the line and what is
+    wrong there."""
+    source, table = parse(file)
+    methods = table.pop("method", None)
+    whole = type(methods) is list and all(type(method) is dict for method in methods)
+    if not methods or not whole:
+        raise source.error("method", 'a grid needs [[method]] tables, as in [[method]] algo = "sac"')
+    grid = Grid(file, [], run_dir=run_dir)
+    grid.plot = sub_table(source, table, "plot")
+    grid.slurm = sub_table(source, table, "slurm")
+    together = table.pop("seeds_per_process", 1)
+    check_value(source, "seeds_per_process", together, int)
+    jobs = {}
+    for i, method in enumerate(methods):
+        if "algo" not in method:
+            raise source.error("method", f"a [[method]] needs an algo, one of: {', '.join(ALGORITHMS)}", i)
+        given = method.pop("algo")
+        for name in as_list(given):
+            algo = command_word(source, name, i)
+            if algo != name or name not in ALGORITHMS:
+                grid.forks[name] = Path(algo).absolute()
+            module = load_method(source, algo, i)
+            axes = {"seed": [1]}
+            axes |= values_of(source, table, algo, module.Args)
+            axes |= values_of(source, method, algo, module.Args, i)
+            if run_dir:
+                axes["run_dir"] = [run_dir]
+            for args in combinations(source, module, axes, together, i):
+                job = Job(algo, args, module.run_paths(args))
+                add(source, jobs, job, i)
+    grid.jobs = [job for path, job in jobs.items() if path == job.paths[0]]
+    return grid
+
+
+def parse(file: Path) -> tuple[Source, dict]:
+    """The text of a TOML file and what it holds"""
+    try:
+        import tomllib
+    except ModuleNotFoundError:  # Python 3.10
+        import tomli as tomllib
+    try:
+        source = Source(file, file.read_text())
+        return source, tomllib.loads(source.text)
+    except UnicodeDecodeError:
+        raise GridError(f"{file} cannot be read (not UTF-8)") from None
+    except OSError as error:
+        raise GridError(f"{file} cannot be read ({error.strerror})") from None
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"at line (\d+)", str(error))
+        line = place[1] if place else len(source.text.splitlines())
+        raise GridError(f"{file}:{line}: {error}") from None
+
+
+def sub_table(source: Source, table: dict, name: str) -> dict:
+    """Takes [plot] or [slurm] out of a file's content."""
+    kinds = TABLES[name]
+    values = table.pop(name, {})
+    if type(values) is not dict:
+        raise source.error(name, f"{name} is a table: [{name}]")
+    for key, value in values.items():
+        if key not in kinds:
+            raise source.error(key, f"[{name}] has no {key!r}; {nearest(key, kinds)}")
+        check_value(source, key, value, kinds[key])
+    return values
+
+
+def check_value(source: Source, key: str, value, kind: type) -> None:
+    """Raises what is wrong with a value that is no option of `pmoe run`."""
+    least = 0 if key == "gpus" else 1
+    fits = type(value) is kind
+    if fits and kind is int:
+        fits = value >= least
+    if not fits:
+        from_least = f" from {least}" if kind is int else ""
+        raise source.error(key, f"{key} cannot be {value!r}; it is {described(kind)}{from_least}")
+
+
+def as_list(given) -> list:
+    return given if type(given) is list else [given]
+
+
+def command_word(source: Source, name, method: int) -> str:
+    """An algo of the file as the command line is to have it: the path of a fork starts where the file is."""
+    if type(name) is not str or not is_algorithm(name):
+        raise source.error("algo", f"unknown algo {name!r}; {nearest(str(name), ALGORITHMS)}", method)
+    if name in ALGORITHMS:
+        return name
+    return str(source.file.parent / name)
+
+
+def load_method(source: Source, algo: str, method: int) -> ModuleType:
+    try:
+        return load(algo)
+    except AlgorithmError as error:
+        raise source.error("algo", str(error), method) from None
+
+
+def add(source: Source, jobs: dict[Path, Job], job: Job, method: int) -> None:
+    """Adds a job under each of its paths, if it is the only one there."""
+    for path in job.paths:
+        other = jobs.setdefault(path, job)
+        if other.algo != job.algo:
+            raise source.error("algo", f"{path} would be of two methods; give one of them a tag", method)
+        name = first_difference(vars(other.args), vars(job.args), ("seed", "num_seeds"))
+        if name:
+            message = f"{path} would be of two methods, with another {name}; give one of them a tag"
+            raise source.error("algo", message, method)
+        if other.args != job.args:
+            raise source.error("seed", f"{path} is asked for twice, beside other seeds", method)
+        name = changed_since(path, job)
+        if name:
+            raise source.error("tag", f"{path} was run with another {name}; give it another tag", method)
+
+
+def first_difference(a: dict, b: dict, free: tuple[str, ...]) -> str | None:
+    """The first name, but those that are free, under which two tables do not have the same"""
+    for name, value in b.items():
+        if name not in free and a.get(name) != value:
+            return name
+    return None
+
+
+def changed_since(path: Path, job: Job) -> str | None:
+    """An option in which a tagged run on the disk is not what its job says, if there is one"""
+    if not job.args.tag:
+        return None
+    try:
+        config = json.loads((path / "config.json").read_text())
+        before = config["args"]
+    except (OSError, ValueError, KeyError):
+        return None
+    module = import_module(type(job.args).__module__)
+    return first_difference(before, vars(job.args), (*module.FREE, "compile"))
+
+
+def field_of(key: str) -> str:
+    """The name of an option's field"""
+    return "env_id" if key == "env" else key.replace("-", "_")
+
+
+def values_of(
+    source: Source, table: dict, algo: str, args_type: type, method: int | None = None
+) -> dict[str, list]:
+    """The values of each option, by the field's name"""
+    hints = typing.get_type_hints(args_type)
+    for name in ("num_seeds", "resume", "overwrite"):  # the grid's business
+        del hints[name]
+    axes = {}
+    for key, given in table.items():
+        name = field_of(key)
+        if name not in hints:
+            hint = nearest(key, ["env", "seeds_per_process", *hints])
+            raise source.error(key, f"{algo} has no option {key!r}; {hint}", method)
+        if name in axes:
+            raise source.error(key, f"{name} is given twice", method)
+        axes[name] = [cast(value, hints[name]) for value in as_list(given)]
+        if None in axes[name] or not axes[name]:
+            shown = json.dumps(given, default=str)
+            kind = described(hints[name])
+            raise source.error(key, f"{key} cannot be {shown}; it is {kind}, or a list of such", method)
+    return axes
+
+
+def kinds_of(hint) -> tuple:
+    """The types that a field may have; a Literal is one of them"""
+    if typing.get_origin(hint) in (None, typing.Literal):
+        return (hint,)
+    return typing.get_args(hint)
+
+
+def cast(value, hint):
+    """A TOML value as a field's type has it, as the command line would read it; None if it cannot be"""
+    for kind in kinds_of(hint):
+        if typing.get_origin(kind) is typing.Literal:
+            if type(value) is str and value in typing.get_args(kind):
+                return value
+        elif type(value) is kind:
+            return value
+        elif kind is float and type(value) is int:
+            return float(value)
+    return None
+
+
+def described(hint) -> str:
+    """What a field may hold, in words"""
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    kinds = kinds_of(hint)
+    plain = [words[kind] for kind in kinds if kind in words]
+    for kind in kinds:
+        if typing.get_origin(kind) is typing.Literal:
+            plain += map(repr, typing.get_args(kind))
+    return " or ".join(plain)
+
+
+def combinations(source: Source, module: ModuleType, axes: dict, together: int, method: int) -> Iterator:
+    """Args of every combination, of up to `together` seeds that follow each other"""
+    seeds = sorted(set(axes.pop("seed")))
+    for env_id in axes.get("env_id", ()):
+        check_env(source, env_id, method)
+    for values in itertools.product(*axes.values()):
+        options = dict(zip(axes, values))
+        args = module.Args(**options)
+        # A cluster has GPUs where this machine has none.
+        check_args(source, module, replace(args, device="auto", seed=seeds[0]), method)
+        for group in groups(seeds, together):
+            yield replace(args, seed=group[0], num_seeds=len(group))
+
+
+def check_env(source: Source, env_id: str, method: int) -> None:
+    import gymnasium
+
+    name = env_id.partition(",")[0]  # my_module:MyEnv-v0,option=1
+    package, _, name = name.rpartition(":")
+    try:
+        if package:
+            import_module(package)
+        gymnasium.spec(name)
+    except (gymnasium.error.Error, ImportError) as error:
+        message = " ".join(str(error).split())
+        raise source.error("env", f"{env_id}: {message}", method) from None
+
+
+def check_args(source: Source, module: ModuleType, args, method: int) -> None:
+    """Raises what the algorithm's own `check` would end a run with."""
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            module.check(args)
+    except SystemExit:
+        message = stderr.getvalue().removeprefix("error: ").strip()
+        option = re.match(r"--([\w-]+)", message)
+        raise source.error(option[1] if option else "algo", message, method) from None
+
+
+def groups(seeds: list[int], together: int) -> list[list[int]]:
+    """1 2 3 7 8, two together -> 1 2, 3, 7 8"""
+    found = []
+    for seed in seeds:
+        last = found[-1] if found else []
+        if last and len(last) < together and seed == last[-1] + 1:
+            last.append(seed)
+        else:
+            found.append([seed])
+    return found
+
+
+# What of it is on the disk
+
+
+def finished(path: Path, steps: int | None = None) -> bool:
+    """Whether a run has made so many steps; None: as many as it was to make"""
+    try:
+        done = json.loads((path / "done.json").read_text())
+        return steps is None or done["step"] >= steps
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def state(path: Path, steps: int | None = None) -> str:
+    """Of a run directory, one of STATES. Done: it has made so many steps. Failed: it ended with an error.
+    Stale: its process died without a word. Stopped: it ended in order, with a checkpoint."""
+    if finished(path, steps):
+        return "done"
+    claim = holder(path)
+    if claim and claim["alive"]:
+        return "running"
+    if beside(path, "failed").exists():
+        return "failed"
+    if claim:
+        return "stale"
+    return "stopped" if path.exists() else "missing"
+
+
+def checkpoints(path: Path) -> set[int]:
+    """The steps at which a run has a checkpoint; more than one while the next is being written"""
+    return {int(file.stem) for file in path.glob("checkpoint/*.pt")}
+
+
+def unfinished(job: Job) -> list[Job]:
+    """What is left of a job, divided where seeds stand at different checkpoints"""
+    parts = []
+    adjoins = False  # whether the path before is in the last part
+    for path in job.paths:
+        if finished(path, job.steps):
+            adjoins = False
+            continue
+        if adjoins and stand_alike([*parts[-1], path]):
+            parts[-1].append(path)
+        else:
+            parts.append([path])
+        adjoins = True
+    return [replace(job, paths=paths) for paths in parts]
+
+
+def stand_alike(paths: list[Path]) -> bool:
+    """Whether seeds can go on in one process: none has a checkpoint, or all have that at which the slowest
+    is"""
+    steps = [checkpoints(path) for path in paths]
+    if not all(steps):
+        return not any(steps)
+    slowest = min(max(each) for each in steps)
+    return all(slowest in each for each in steps)
+
+
+def checkpoint(job: Job) -> int:
+    """The step from which a job goes on"""
+    return min(max(checkpoints(path), default=0) for path in job.paths)
+
+
+def progress(job: Job) -> dict[str, str] | None:
+    """Step, last evaluation, steps a second and time left that a job's log says; None: nothing yet"""
+    try:
+        with open(job.log, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 4096))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    lines = list(PROGRESS.finditer(text))
+    return lines[-1].groupdict() if lines else None
+
+
+def find(folder: Path) -> list[Path]:
+    """The run directories below a folder, or itself; those that are only claimed or have failed too"""
+    runs = {file.parent for file in folder.rglob("config.json")}
+    for pattern in ("seed*.claim", "seed*.failed"):
+        runs |= {mark.with_suffix("") for mark in folder.rglob(pattern)}
+    return sorted(run for run in runs if re.fullmatch(r"seed\d+", run.absolute().name))
+
+
+def status(steps: dict[Path, int | None]) -> dict[Path, str]:
+    """The state of each run, by the steps that it is to make"""
+    return {path: state(path, total) for path, total in steps.items()}
+
+
+def count(states: dict[Path, str]) -> str:
+    """12 done, 3 running, ..."""
+    numbers = Counter(states.values())
+    parts = [f"{numbers[name]} {name}" for name in STATES if name in numbers]
+    return ", ".join(parts) or "no runs"
+
+
+def show_status(states: dict[Path, str]) -> None:
+    """Prints a table: a row for each configuration, the seeds in each state."""
+    from rich.table import Table
+
+    from ..terminal import console, spans
+
+    used = [name for name in STATES if name in states.values()]
+    seeds = {path.parent: {name: [] for name in used} for path in states}
+    for path, name in states.items():
+        seed = path.name.removeprefix("seed")
+        seeds[path.parent][name].append(int(seed))
+    table = Table("environment", "method", *used, box=None)
+    for folder, by_state in seeds.items():
+        cells = [spans(numbers) for numbers in by_state.values()]
+        table.add_row(folder.parent.name, folder.name, *cells)
+    console().print(table)
+    print(count(states))
+
+
+# The commands that do the rest
+
+
+def as_flags(args: dict) -> list[str]:
+    """Fields of an Args as options of the command line"""
+    flags = []
+    for name, value in args.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            flags.append(f"--{option}={value}")
+    return flags
+
+
+def command(job: Job) -> list[str]:
+    """The words after `pmoe` that train a job from its beginning; `going_on` has what is to be added to go
+    on"""
+    first = job.paths[0].name
+    seed = int(first.removeprefix("seed"))
+    args = replace(job.args, seed=seed, num_seeds=len(job.paths))
+    defaults = type(args)
+    changed = {}
+    for name, value in vars(args).items():
+        if name not in ("env_id", "k") and value != getattr(defaults, name):
+            changed[name] = value
+    return ["run", job.algo, f"--env={args.env_id}", f"--k={args.k}", *as_flags(changed)]
+
+
+def going_on(paths: list[Path]) -> dict[str, bool]:
+    """The option with which `pmoe run` goes on with these runs, which stand alike: resume, or overwrite where
+    they were killed before their first checkpoint, or none"""
+    if checkpoints(paths[0]):
+        return {"resume": True}
+    if any(path.exists() for path in paths):
+        return {"overwrite": True}
+    return {}
+
+
+def as_it_stands(module: ModuleType, args):
+    """The args with which a worker's process goes on with runs that it has just claimed. SystemExit with
+    status TAKEN: they are not as they were when the worker looked."""
+    job = Job(module.ALGO, args, module.run_paths(args))
+    parts = [part.paths for part in unfinished(job)]
+    if parts != [job.paths]:
+        raise SystemExit(TAKEN)
+    return replace(args, **going_on(job.paths))
