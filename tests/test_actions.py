@@ -65,7 +65,7 @@ def test_bounds_that_give_no_unit_are_refused(tmp_path, monkeypatch, capsys, low
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert len(error.splitlines()) == 1
-    assert error.startswith("error: --env ToyUnits-v0 needs finite bounds of actions that differ, but has Box(")
+    assert error.startswith("error: --env ToyUnits-v0 must have finite, distinct action bounds, but has Box(")
     assert list(tmp_path.iterdir()) == []
 
 
