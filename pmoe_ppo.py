@@ -71,9 +71,7 @@ class Args:
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
-    surrogate: Literal["mixture", "primitive"] = (
-        "mixture"  # whose ratio is clipped: the policy's, or the acting primitive's
-    )
+    surrogate: Literal["mixture", "primitive"] = "mixture"  # ratio of the policy, or of the acting primitive
     detach_router: bool = True  # keep the router's losses out of the trunk
 
 

@@ -67,9 +67,7 @@ class Args:
     random_steps: int = 10_000  # steps with uniformly random actions, at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature; auto: tuned to a target entropy of -dim(A)
-    variance: Literal["exact", "printed"] = (
-        "exact"  # variance of u: sum w^2 sigma^2, or sum w sigma^2 as eq. 15 prints
-    )
+    variance: Literal["exact", "printed"] = "exact"  # sum w^2 sigma^2, or sum w sigma^2 as eq. 15 prints
 
 
 # --------------------------------------------------------------------------------------------------- networks

@@ -70,9 +70,7 @@ class Args:
     random_steps: int = 10_000  # steps with uniformly random actions, at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature; auto: tuned to a target entropy of -dim(A)
-    baseline_samples: int | None = (
-        None  # extra actions whose mean Q is the baseline; default: K; 0: no baseline
-    )
+    baseline_samples: int | None = None  # extra actions whose mean Q is the baseline; default: K; 0: none
 
 
 # --------------------------------------------------------------------------------------------------- networks
