@@ -185,9 +185,9 @@ def train_pmoe(method: Method, args: Args, meter: Meter) -> None:
     meter.patch(module.SummaryWriter, "add_scalar", "logging")
     move = meter.timed("environment", module.Envs.step)
 
-    def counted_step(*arguments):
+    def counted_step(*arguments, **kwargs):
         meter.count_step()
-        return move(*arguments)
+        return move(*arguments, **kwargs)
 
     module.Envs.step = counted_step
     with tempfile.TemporaryDirectory() as run_dir:

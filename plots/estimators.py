@@ -8,7 +8,6 @@ the free parameters, and for the critic, which is Q. A sample is what the loss m
 evaluations are counted.
 """
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,11 +15,10 @@ import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from .. import pmoe_sac
 from ..baselines import gumbel_sac, mrp_sac, reinforce_sac
-from .curves import pyplot, save
+from .style import pyplot, save
 from .tables import write
 
 K = 3
@@ -69,8 +67,7 @@ def log_density(u: Tensor, means: Tensor, log_stds: Tensor, logits: Tensor) -> T
     log_w = logits.log_softmax(-1)
     mixture = [x[None, None] for x in (means, log_stds, log_w)]  # (1, 1, K, ...), of one state
     log_prob = pmoe_sac.mixture_log_density(u, *mixture)
-    log_det = 2 * (math.log(2) - u - softplus(-2 * u))  # log |da/du|
-    return log_prob - log_det.sum(-1)
+    return log_prob - pmoe_sac.tanh_log_det(u).sum(-1)
 
 
 def points(line: Tensor, dims: int) -> Tensor:
@@ -111,8 +108,7 @@ def sample_gradients(label: str, dims: int, samples: int, generator) -> tuple[li
     """Ascent directions (samples, ...) for each group of parameters, and critic evaluations a sample"""
     module, options = ESTIMATORS[label]
     args = module.Args(k=K, alpha=ALPHA, **options)
-    high = np.ones(dims, np.float32)
-    agent = module.Agent(args, 1, -high, high, [torch.Generator()]).double()
+    agent = module.Agent(args, 1, dims, [torch.Generator()]).double()
     agent.qf = Known()
 
     # The parameters of each sample are leaves of their own, so that each has its gradient.

@@ -94,7 +94,8 @@ def policy(run: Run, noise: float, sample: bool, primitive: int | None) -> Calla
 
     def act(obs: Tensor) -> Tensor:
         normal = torch.randn(obs.shape, generator=generator)
-        return actor.act(obs + noise * normal, choose)
+        noisy = obs + noise * normal
+        return actor.act(noisy, choose) if choose else actor.act(noisy)
 
     return act
 

@@ -163,23 +163,22 @@ class Rollout:
     episode: np.ndarray  # (N,), numbered from 0
     time: np.ndarray  # (N,), which step of its episode
     obs: np.ndarray  # (N, O), what the policy was told
-    action: np.ndarray  # (N, A), what it did, within the bounds
+    action: np.ndarray  # (N, A), what it did; the bounds are -1 and 1
     reward: np.ndarray  # (N,)
     done: np.ndarray  # (N,), whether the episode ended with it
 
     # The policy in it; each primitive's Gaussian is in SAC's family that before the tanh
     mean: np.ndarray  # (N, K, A)
     log_std: np.ndarray  # (N, K, A)
-    mean_action: np.ndarray  # (N, K, A), each primitive's, within the bounds
-    # Log-probabilities of the primitives; DAC: log pi_H given the option before; MCP, whose gates have no sum:
-    # the log of each gate's share of it
+    mean_action: np.ndarray  # (N, K, A), each primitive's; the bounds are -1 and 1
+    # Log-probabilities of the primitives; of DAC log pi_H given the option before; of MCP, whose gates do not
+    # sum to 1, the log of each gate's share of their sum
     log_w: np.ndarray  # (N, K)
     # The primitive that acted; of gating and MCP, where all act, that of the largest weight
     chosen: np.ndarray  # (N,)
 
     # All of them
-    bounds: np.ndarray  # (2, A), of the action
-    squashed: bool  # whether a tanh makes the bounds, as in SAC's family, or clipping
+    squashed: bool  # whether a tanh keeps actions within the bounds, as in SAC's family, or clipping
     returns: np.ndarray  # (E,), undiscounted
     frames: list[np.ndarray]  # (H, W, 3) each
 
@@ -212,7 +211,8 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
         result = module.Envs.step(envs, action, ids)
         _, reward, terminated, truncated = result
         record = {name: x.numpy()[ids] for name, x in decision.items()}
-        record |= {"episode": ids, "time": np.full(len(ids), len(records)), "action": action}
+        record |= {"episode": ids, "time": np.full(len(ids), len(records))}
+        record["action"] = action.clip(-1, 1)
         record |= {"reward": reward, "done": terminated | truncated}
         records.append(record)
         return result
@@ -223,16 +223,9 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
         steps = by_episode(records)
     for env in envs.envs:
         env.close()
-    bounds = np.stack([envs.low, envs.high])
-    squashed = hasattr(actor, "scale")
-    if squashed:
-        shift = actor.shift.numpy()[0]
-        scale = actor.scale.numpy()[0]
-        mean_action = shift + scale * np.tanh(steps["mean"])
-    else:
-        mean_action = steps["mean"].clip(*bounds)
-    about = {"mean_action": mean_action, "bounds": bounds, "squashed": squashed}
-    return Rollout(**steps, **about, returns=returns, frames=frames)
+    squashed = run.family == "SAC"
+    mean_action = np.tanh(steps["mean"]) if squashed else steps["mean"].clip(-1, 1)
+    return Rollout(**steps, mean_action=mean_action, squashed=squashed, returns=returns, frames=frames)
 
 
 def decide(actor, obs: Tensor, primitive: int | None, composed: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -247,7 +240,7 @@ def decide(actor, obs: Tensor, primitive: int | None, composed: bool) -> tuple[T
         likeliest = log_w.argmax(-1, keepdim=True)
         return likeliest if primitive is None else torch.full_like(likeliest, primitive)
 
-    action = actor.act(obs, None if composed else choose)
+    action = actor.act(obs) if composed else actor.act(obs, choose)
     log_w = weights[-1].log_softmax(-1)
     chosen = log_w.argmax(-1)
     if primitive is not None:
@@ -270,7 +263,7 @@ def select(steps: Rollout, index: np.ndarray) -> Rollout:
     """Only those of its steps, (n,)"""
     parts = {}
     for field in fields(Rollout):
-        if field.name not in ("bounds", "squashed", "returns", "frames"):
+        if field.name not in ("squashed", "returns", "frames"):
             parts[field.name] = getattr(steps, field.name)[index]
     return replace(steps, **parts)
 
@@ -293,16 +286,16 @@ def sampler(run: Run, envs, primitive: int | None = None) -> Callable:
     if primitive is not None:
         only(agent.actor, primitive)
     generator = Generator().manual_seed(run.seed)
-    action_size = len(envs.low)
 
     def act(obs: Tensor) -> Tensor:
         shape = (1, envs.n, agent.draws)
-        noise = torch.randn(*shape, action_size, generator=generator)
+        noise = torch.randn(*shape, envs.action_size, generator=generator)
         uniform = torch.rand(shape, generator=generator)
         sample = agent.draw(obs, noise, uniform)
-        if run.family == "SAC":
-            return sample[0].squeeze(2)
-        return sample[..., envs.obs_size :][..., :action_size]
+        if run.family == "PPO":
+            return sample.action
+        action, _ = sample  # (1, E, 1, A)
+        return action.squeeze(2)
 
     return act
 
@@ -314,8 +307,7 @@ def agent_of(run: Run, envs):
     names = {field.name for field in fields(module.Args)}
     args = {name: value for name, value in run.args.items() if name in names}
     args = module.Args(**args | {"num_seeds": 1})
-    bounds = (envs.low, envs.high) if run.family == "SAC" else (len(envs.low),)
-    agent = module.Agent(args, envs.obs_size, *bounds, [Generator()])
+    agent = module.Agent(args, envs.obs_size, envs.action_size, [Generator()])
     _, agent.actor = trained(run)
     # Observations are normalised as at the end of training.
     if hasattr(agent.actor, "statistics"):

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ..terminal import tracked
-from .curves import pyplot, save
 from .policies import analyse, colours, composes, pick, plot_usage, rollout, ticks
 from .routing import usage
 from .runs import Run
+from .style import pyplot, save
 from .tables import plus_minus, write, write_csv
 
 FOOT = (
@@ -64,13 +64,13 @@ def symmetric_kl(mean: np.ndarray, log_std: np.ndarray) -> np.ndarray:
     return distance
 
 
-def action_gap(mean_action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def action_gap(mean_action: np.ndarray) -> np.ndarray:
     """Root mean square difference of every two primitives' mean actions, 1 for opposite bounds: (N, K, A) ->
     (K, K)"""
     _, k, _ = mean_action.shape
     gap = np.zeros((k, k))
     for i, j in pairs(k):
-        difference = (mean_action[:, i] - mean_action[:, j]) / (high - low)
+        difference = (mean_action[:, i] - mean_action[:, j]) / 2
         gap[i, j] = gap[j, i] = np.sqrt((difference**2).mean())
     return gap
 
@@ -122,7 +122,7 @@ def measure(run: Run, episodes: int) -> Measures:
         bhattacharyya=distance.mean(0),
         overlap=np.exp(-distance).mean(0),
         symmetric_kl=symmetric_kl(steps.mean, steps.log_std),
-        action_gap=action_gap(steps.mean_action, *steps.bounds),
+        action_gap=action_gap(steps.mean_action),
         usage=probability,
         share=share,
         entropy=float(h),

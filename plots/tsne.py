@@ -22,9 +22,9 @@ import torch
 from rich.progress import Progress
 
 from ..terminal import console
-from .curves import pyplot, save
 from .policies import Rollout, analyse, colours, pick, rollout, select, stem
 from .runs import PlotError, Run
+from .style import pyplot, save
 from .tables import write
 
 TRAJECTORIES = 10
@@ -93,16 +93,11 @@ def first_visits(steps: Rollout) -> np.ndarray:
 
 
 def draw_actions(steps: Rollout, seed: int) -> np.ndarray:
-    """An action of every primitive in every state, and its mean action: (2, N, K, A), scaled to [-1, 1]"""
+    """An action of every primitive in every state, and its mean action: (2, N, K, A)"""
     noise = np.random.default_rng(seed).standard_normal(steps.mean.shape)
-    low, high = steps.bounds
     drawn = steps.mean + np.exp(steps.log_std) * noise
-    if steps.squashed:
-        drawn = low + (high - low) * (np.tanh(drawn) + 1) / 2
-    else:
-        drawn = drawn.clip(low, high)
-    actions = np.stack([drawn, steps.mean_action])
-    return 2 * (actions - low) / (high - low) - 1
+    drawn = np.tanh(drawn) if steps.squashed else drawn.clip(-1, 1)
+    return np.stack([drawn, steps.mean_action])
 
 
 def separation(actions: np.ndarray, seed: int) -> float:

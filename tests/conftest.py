@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 from common import ALGORITHMS, LOOPS, PMOE, train
+from common_reaching import CUT, DRAWN, FIXED, RANDOM, near_targets
+from filelock import FileLock
 from matplotlib import figure as mpl_figure
 from matplotlib import pyplot
 
@@ -32,12 +34,50 @@ def loop(request) -> str:
 @pytest.fixture(scope="session")
 def quick_run(tmp_path_factory):
     """The directory of a quick run of an algorithm, trained when it is first asked for; not to be changed"""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the same for all processes of `pytest -n`, which train it once
 
     def run(algo):
-        (path,) = train(algo, tmp_path_factory.mktemp(algo))
-        return path
+        with FileLock(folder / f"{algo}.lock"):
+            for done in folder.glob(f"{algo}-quick/*/*/*/done.json"):
+                return done.parent
+            (path,) = train(algo, folder / f"{algo}-quick")
+            return path
 
     return functools.cache(run)
+
+
+@pytest.fixture(scope="session")
+def reaching(tmp_path_factory):
+    """PMOE-SAC and gating, K = 3, and plain SAC on TargetReaching-v0, whose episodes differ in length; not to
+    be changed"""
+    root = tmp_path_factory.mktemp("reaching")
+    for algo, k in (("sac", 3), ("gating-sac", 3), ("sac", 1)):
+        train(algo, root, env_id="TargetReaching-v0", k=k, total_timesteps=300)
+    return root
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory):
+    """A replay of each of three methods, whose episodes end in every way; not to be changed"""
+    root = tmp_path_factory.mktemp("three")
+    with pytest.MonkeyPatch.context() as patch:
+        near_targets(patch)
+        for algo, k in (("sac", 1), ("gating-sac", 2), ("sac", 2)):
+            train(algo, root, env_id=FIXED + CUT, k=k, **RANDOM)
+    return root
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """A run with layouts drawn anew and no replay, one of PPO's family, and one of another environment; not to
+    be changed"""
+    root = tmp_path_factory.mktemp("plain")
+    train("sac", root, env_id=DRAWN, total_timesteps=150, keep_replay=False)
+    train("ppo", root, env_id=DRAWN, total_timesteps=150)
+    train("sac", root, env_id="Pendulum-v1", total_timesteps=150)
+    return root
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Claims: one process trains a run, whoever else starts it at the same time; a dead one's run is taken over."""
+"""Claims: one process trains a run, whoever else starts it too; a dead one's run is taken over."""
 
 import json
 import os
@@ -11,17 +11,21 @@ import time
 
 import pytest
 from common import PMOE, checkpoint, flags
+from grid_tools import wait
 
-from pmoe import claims
-from pmoe.claims import beside, bury, claimed, holder, take
+from pmoe.grid import claims
+from pmoe.grid.claims import beside, bury, claimed, holder, take
 
 RACE = """
 import json, os, sys
 from pathlib import Path
-from pmoe import claims
+from pmoe.grid import claims
 
 claims.BEAT = 0.001
-n, rounds, kind, gone = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], os.fork()
+n = int(sys.argv[1])
+rounds = int(sys.argv[2])
+kind = sys.argv[3]
+gone = os.fork()
 if not gone:
     os._exit(0)
 os.waitpid(gone, 0)
@@ -29,21 +33,26 @@ for i in range(rounds):
     file = Path(f"seed{i}.claim")
     if kind != "none":
         machine = claims.machine() if kind == "gone" else "another"
-        file.write_text("" if kind == "half" else json.dumps({"machine": machine, "pid": gone, "token": "dead"}))
+        claim = json.dumps({"machine": machine, "pid": gone, "token": "dead"})
+        file.write_text("" if kind == "half" else claim)
         os.utime(file, None if kind == "gone" else (0, 0))
-    starts, answers, ends = os.pipe(), os.pipe(), os.pipe()
+    starts = os.pipe()
+    answers = os.pipe()
+    ends = os.pipe()
     for child in range(n):
         if not os.fork():
-            os.close(starts[1]), os.close(ends[1])
+            os.close(starts[1])
+            os.close(ends[1])
             os.read(starts[0], 1)  # until the parent closes the other end
-            os.write(answers[1], b"01"[claims.take(Path(f"seed{i}"), f"{child}"):][:1])
+            won = claims.take(Path(f"seed{i}"), f"{child}")
+            os.write(answers[1], b"1" if won else b"0")
             os.read(ends[0], 1)  # the winner lives until all have tried
             os._exit(0)
     os.close(starts[1])
-    said = b""
-    while len(said) < n:
-        said += os.read(answers[0], n)
-    print(said.count(b"1"))
+    results = b""
+    while len(results) < n:
+        results += os.read(answers[0], n)
+    print(results.count(b"1"))
     os.close(ends[1])
     for _ in range(n):
         os.wait()
@@ -56,7 +65,8 @@ def write(path, machine=None, pid=None, token="other", age=0.0) -> None:
     """A claim on a run, by default of this process"""
     claim = {"machine": machine or claims.machine(), "pid": pid or os.getpid(), "token": token}
     beside(path, "claim").write_text(json.dumps(claim))
-    os.utime(beside(path, "claim"), (time.time() - age,) * 2)
+    touched = time.time() - age
+    os.utime(beside(path, "claim"), (touched, touched))
 
 
 @pytest.fixture
@@ -73,10 +83,10 @@ def below(folder) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["none", "gone", "old", "half"])
 def test_of_many_processes_one_wins(tmp_path, kind):
-    """Where there is no claim, that of a process that is gone, an old one of another host, an old half-written one"""
+    """Where there is no claim, one of a process that is gone, another host's old one, half a one"""
     command = [sys.executable, "-c", RACE, "8", "100", kind]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120).stdout
-    assert said.split() == ["1"] * 100
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout.split() == ["1"] * 100
     assert sorted(below(tmp_path)) == sorted(f"seed{i}.claim" for i in range(100))
 
 
@@ -88,8 +98,10 @@ def test_of_many_threads_one_wins(tmp_path):
         won.append(take(tmp_path / "seed1", f"{i}"))
 
     threads = [threading.Thread(target=compete, args=(i,)) for i in range(16)]
-    [thread.start() for thread in threads]
-    [thread.join() for thread in threads]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert sorted(won) == [False] * 15 + [True]
 
 
@@ -227,18 +239,10 @@ def test_the_heart_goes_on_after_an_error_of_the_file_system(tmp_path, monkeypat
         wait(lambda: len(beats) > 2)
 
 
-def wait(what, seconds=30) -> None:
-    """Until something is so; fails if it does not become so"""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
-
-
 HOLD = """
 import sys, time
 from pathlib import Path
-from pmoe import claims
+from pmoe.grid import claims
 
 claims.BEAT = 0.1
 with claims.claimed([Path("seed1")]):
@@ -274,7 +278,9 @@ def test_a_process_without_its_parent_ends(tmp_path):
 
 def test_a_run_without_its_parent_ends_with_a_checkpoint(tmp_path):
     words = ["run", "sac", *flags("sac", env="Pendulum-v1", total_timesteps=10**6, checkpoint_every=10**6)]
-    process = subprocess.Popen(["bash", "-c", 'PMOE_PARENT=$$ "$@" >log & wait', "bash", PMOE, *words], cwd=tmp_path)
+    process = subprocess.Popen(
+        ["bash", "-c", 'PMOE_PARENT=$$ "$@" >log & wait', "bash", PMOE, *words], cwd=tmp_path
+    )
     wait(lambda: list(tmp_path.glob("runs/*/*/seed1/checkpoint/*.pt")), 120)
     process.kill()
     process.wait()
@@ -289,8 +295,8 @@ def test_a_run_is_resumed_once(pmoe, pmoe_here, tmp_path):
     words = ["run", "sac", *flags("sac", env="Pendulum-v1", total_timesteps=10**6, checkpoint_every=200)]
     process = subprocess.Popen([PMOE, *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     wait(lambda: list(tmp_path.glob("runs/*/*/*/checkpoint/*200.pt")), 120)
-    for more in ("--resume", "--overwrite"):
-        again = pmoe_here(*words, more)
+    for option in ("--resume", "--overwrite"):
+        again = pmoe_here(*words, option)
         assert again.returncode == 75 and again.stdout == ""
         assert f"is being trained by process {process.pid} on {socket.gethostname()}\n" in again.stderr
         assert len(again.stderr.splitlines()) == 1

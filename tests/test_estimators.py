@@ -1,87 +1,140 @@
-"""The study of the gradient estimators: its truth against finite differences, what it finds, and what it leaves."""
+"""The study of the gradient estimators: its truth against finite differences, what it finds and leaves."""
 
-import csv
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
 import torch
-from common import refused
+from common import refused, rows_of
+from common_figures import PICTURE, TABLE, close, files_of, names_of
 from matplotlib import image, pyplot
+from scipy import special, stats
 
 from pmoe.plots import estimators
 from pmoe.plots.estimators import ALPHA, ESTIMATORS, GROUPS, K
 
 UNBIASED = ["MRP", "half-reparameterised", "half, baseline", "score function", "score function, baseline"]
+FEW = 1000  # samples, where it does not matter what the study finds
+
+
+# The truth
 
 
 def objective(dims, parameters):
     """E[Q - alpha log pi] with numpy alone, by the midpoint rule over u, a = tanh(u)"""
     means, log_stds, logits = np.split(parameters, [K * dims, 2 * K * dims])
+    means = means.reshape(K, dims)
+    stds = np.exp(log_stds.reshape(K, dims))
+    w = special.softmax(logits)
+
     n = 1500 if dims == 1 else 300
-    line = (np.arange(n) + 0.5) / n * 14 - 7
-    u = np.stack(np.meshgrid(*[line] * dims, indexing="ij"), -1).reshape(-1, 1, dims)
-    z = (u - means.reshape(K, dims)) / np.exp(log_stds.reshape(K, dims))
-    density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi) / np.exp(log_stds.reshape(K, dims))
-    density = density.prod(-1) @ (np.exp(logits) / np.exp(logits).sum())
-    a = np.tanh(u[:, 0])
-    q = sum(h * np.exp(-((a - x) ** 2).sum(-1) / 2 / s**2) for h, x, s in ((2, -0.6, 0.25), (1.5, 0.5, 0.2)))
-    log_prob = np.log(density + 1e-300) - np.log(1 - a**2).sum(-1)
-    return (density * (q - ALPHA * log_prob)).sum() * (14 / n) ** dims
+    width = 14 / n
+    line = (np.arange(n) + 0.5) * width - 7
+    axes = np.meshgrid(*[line] * dims, indexing="ij")
+    u = np.stack(axes, -1).reshape(-1, 1, dims)
+    density = stats.norm.pdf(u, means, stds).prod(-1) @ w
+
+    action = np.tanh(u[:, 0])
+    high = peak(action, 2, -0.6, 0.25)
+    low = peak(action, 1.5, 0.5, 0.2)
+    log_prob = np.log(density + 1e-300) - np.log(1 - action**2).sum(-1)
+    value = high + low - ALPHA * log_prob
+    return (density * value).sum() * width**dims
+
+
+def peak(action, height, centre, width) -> np.ndarray:
+    z = (action - centre) / width
+    return height * np.exp(-(z**2).sum(-1) / 2)
+
+
+def flat(tensors) -> np.ndarray:
+    """All numbers of some tensors"""
+    return torch.cat([x.flatten() for x in tensors]).numpy()
 
 
 @pytest.mark.parametrize("dims", [1, 2])
 def test_the_true_gradient_is_that_of_finite_differences(dims):
-    at, step = torch.cat([x.flatten() for x in estimators.parameters(dims)]).numpy(), 1e-4
-    steps = np.eye(len(at)) * step
-    expected = [(objective(dims, at + x) - objective(dims, at - x)) / (2 * step) for x in steps]
-    truth = torch.cat([x.flatten() for x in estimators.true_gradient(dims)]).numpy()
+    parameters = flat(estimators.parameters(dims))
+    expected = []
+    for step in 1e-4 * np.eye(len(parameters)):
+        above = objective(dims, parameters + step)
+        below = objective(dims, parameters - step)
+        expected.append((above - below) / 2e-4)
+    truth = flat(estimators.true_gradient(dims))
     np.testing.assert_allclose(truth, expected, rtol=1e-5, atol=1e-7)
     assert np.abs(truth).min() > 1e-3
 
 
+# What the study finds
+
+
 @pytest.fixture(scope="module", params=[1, 2])
-def found(request):
-    rows = estimators.study(request.param, 60_000)
-    return {(row["estimator"], row["group"]): row for row in rows}
+def study(request):
+    return estimators.study(request.param, 60_000)
+
+
+@pytest.fixture
+def found(study):
+    """{estimator: {group: finding}}"""
+    table = {}
+    for finding in study:
+        table.setdefault(finding.estimator, {})[finding.group] = finding
+    return table
+
+
+def variances(findings: dict) -> np.ndarray:
+    """Of the groups"""
+    return np.array([findings[group].variance for group in GROUPS])
 
 
 def test_the_study_has_every_estimator_and_group(found):
-    assert list(found) == [(label, group) for label in ESTIMATORS for group in GROUPS]
-    assert all(row["error"] > 0 and row["variance"] > 0 and np.isfinite(row["chi2"]) for row in found.values())
+    assert list(found) == list(ESTIMATORS)
+    for findings in found.values():
+        assert list(findings) == list(GROUPS)
+        for finding in findings.values():
+            assert finding.error > 0
+            assert finding.variance > 0
+            assert np.isfinite(finding.chi2)
 
 
 @pytest.mark.parametrize("label", UNBIASED)
 def test_unbiased(found, label):
-    for group in GROUPS:
-        assert found[label, group]["chi2"] < 8  # of 3 degrees or more: once in 40,000 seeds
-        assert found[label, group]["bias"] < 5 * found[label, group]["error"] < 0.3
+    for finding in found[label].values():
+        assert finding.chi2 < 8  # of 3 degrees or more: once in 40,000 seeds
+        assert finding.bias < 5 * finding.error < 0.3
 
 
 @pytest.mark.parametrize("label", ["PMOE max", "PMOE all"])
 def test_pmoe_ascends_another_objective(found, label):
-    for group in GROUPS:
-        assert found[label, group]["chi2"] > 100
-        assert found[label, group]["bias"] > 10 * found[label, group]["error"]
+    for finding in found[label].values():
+        assert finding.chi2 > 100
+        assert finding.bias > 10 * finding.error
 
 
 def test_gumbel_is_biased_in_the_router_and_nowhere_else(found):
-    assert found["Gumbel", "router"]["chi2"] > 30 and found["Gumbel", "router"]["bias"] > 0.3
-    assert max(found["Gumbel", group]["chi2"] for group in ("means", "log sigmas")) < 8
+    gumbel = found["Gumbel"]
+    assert gumbel["router"].chi2 > 30
+    assert gumbel["router"].bias > 0.3
+    assert gumbel["means"].chi2 < 8
+    assert gumbel["log sigmas"].chi2 < 8
 
 
-def test_mrp_has_less_variance_than_the_score_function_and_a_baseline_helps_it(found):
-    mrp, score, baseline = (
-        np.array([found[label, group]["variance"] for group in GROUPS])
-        for label in ("MRP", "score function", "score function, baseline")
-    )
-    assert (mrp < 0.7 * score).all() and (baseline < 0.7 * score).all()
-    assert found["half, baseline", "router"]["variance"] < 0.5 * found["half-reparameterised", "router"]["variance"]
-    assert (mrp < [found["half, baseline", group]["variance"] for group in GROUPS]).all()
+def test_mrp_has_less_variance_than_the_others(found):
+    mrp = variances(found["MRP"])
+    assert (mrp < 0.7 * variances(found["score function"])).all()
+    assert (mrp < variances(found["half, baseline"])).all()
+
+
+def test_a_baseline_helps(found):
+    score = variances(found["score function"])
+    assert (variances(found["score function, baseline"]) < 0.7 * score).all()
+    half = found["half-reparameterised"]["router"]
+    assert found["half, baseline"]["router"].variance < 0.5 * half.variance
 
 
 def test_what_each_estimator_asks_of_the_critic(found):
-    asked = {label: row["evaluations"] for (label, _), row in found.items()}
-    assert asked == {
+    evaluations = {label: findings["means"].evaluations for label, findings in found.items()}
+    assert evaluations == {
         "PMOE max": K + 1,  # all without a gradient, then the winner
         "PMOE all": K,
         "MRP": K,
@@ -93,85 +146,137 @@ def test_what_each_estimator_asks_of_the_critic(found):
     }
 
 
-def test_chi2_and_variance_are_those_of_the_samples():
+def test_numbers_are_those_of_the_samples():
+    n = 2000
     truth = estimators.true_gradient(1)[0].flatten().numpy()
-    samples, _ = estimators.sample_gradients("MRP", 1, 2000, torch.Generator().manual_seed(3))
-    assert [tuple(x.shape) for x in samples] == [(2000, K)] * 3
-    labels = list(ESTIMATORS)
-    row = next(row for row in estimators.study(1, 2000, seed=3) if row["estimator"] == labels[0])
-    x = estimators.sample_gradients(labels[0], 1, 2000, torch.Generator().manual_seed(3))[0][0].numpy()
-    bias, covariance = x.mean(0) - truth, np.cov(x.T)
-    assert np.isclose(row["chi2"], 2000 * bias @ np.linalg.inv(covariance) @ bias / K)
-    assert np.isclose(row["variance"], x.var(0, ddof=1).sum())
-    assert np.isclose(row["bias"], np.linalg.norm(bias) / np.linalg.norm(truth))
-    assert np.isclose(row["error"], np.sqrt(x.var(0, ddof=1).sum() / 2000) / np.linalg.norm(truth))
+    generator = torch.Generator().manual_seed(3)
+    samples, _ = estimators.sample_gradients("PMOE max", 1, n, generator)
+    assert [x.shape for x in samples] == [(n, K)] * 3
+    x = samples[0].numpy()
+    first = estimators.study(1, n, seed=3)[0]
+    assert first.estimator == "PMOE max"
+
+    bias = x.mean(0) - truth
+    size = np.linalg.norm(truth)
+    inverse = np.linalg.inv(np.cov(x.T))
+    variance = x.var(0, ddof=1).sum()
+    close(first.bias, np.linalg.norm(bias) / size)
+    close(first.error, np.sqrt(variance / n) / size)
+    close(first.chi2, n * bias @ inverse @ bias / K)
+    close(first.variance, variance)
+
+
+# What it leaves
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
-    """The folder that `pmoe plot --estimators` fills, of few samples, and the figure it drew"""
-    out, figures = tmp_path_factory.mktemp("plots") / "new" / "folder", []
+    """The folder that `pmoe plot --estimators` fills, of few samples, and its figure"""
+    out = tmp_path_factory.mktemp("plots") / "new" / "folder"
+    kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyplot, "close", figures.append)
-        estimators.report(out, samples=1000)
-    yield out, figures[0]
+        patch.setattr(pyplot, "close", kept.append)
+        estimators.report(out, samples=FEW)
+    yield out, kept[0]
     pyplot.close("all")
 
 
-def test_report_writes_the_study(reported):
-    out, _ = reported
-    assert {file.name for file in out.iterdir()} == {f"estimators.{x}" for x in ("csv", "md", "tex", "png", "pdf")}
-    with open(out / "estimators.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["dims", "estimator", "group", "evaluations", "bias", "error", "chi2", "variance"]
-    expected = [(str(dims), label, group) for dims in (1, 2) for label in ESTIMATORS for group in GROUPS]
+@pytest.fixture
+def folder(reported):
+    return reported[0]
+
+
+@pytest.fixture
+def axes(reported):
+    """A row for each number of dimensions"""
+    _, figure = reported
+    return np.array(figure.axes).reshape(2, 3)
+
+
+def test_files(folder):
+    assert names_of(folder.iterdir()) == files_of("estimators", TABLE + PICTURE)
+    pixels = image.imread(folder / "estimators.png")
+    height, width, _ = pixels.shape
+    assert height >= 1000
+    assert width >= 1500
+    assert pixels.std() > 0.05
+    assert (folder / "estimators.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_findings_are_in_the_csv(folder):
+    rows = rows_of(folder / "estimators.csv")
+    assert list(rows[0]) == [field.name for field in fields(estimators.Finding)]
+    expected = []
+    for dims in "12":
+        for label in ESTIMATORS:
+            expected += [(dims, label, group) for group in GROUPS]
     assert [(row["dims"], row["estimator"], row["group"]) for row in rows] == expected
-    first = estimators.study(1, 1000)[4]
-    assert rows[4] == {name: str(x) for name, x in first.items()}
-    lines = (out / "estimators.md").read_text().splitlines()[2:]  # below the title
-    head, _, *lines = (line.strip("| ").split(" | ") for line in lines)
-    assert len(lines) == 2 * len(ESTIMATORS) and {len(line) for line in lines} == {len(head)}
-    mine = rows[3:6]
-    assert lines[1][:3] == ["1", "PMOE all", mine[0]["evaluations"]]
-    assert lines[1][3] == f"{float(mine[0]['bias']):.3f} ± {float(mine[0]['error']):.3f}"
-    total = sum(float(row["variance"]) for row in mine) * int(mine[0]["evaluations"])
-    assert np.isclose(float(lines[1][-1]), total, rtol=5e-3)
+    finding = estimators.study(1, FEW)[4]
+    assert rows[4] == {name: str(x) for name, x in asdict(finding).items()}
 
 
-def test_report_draws_the_study(reported):
-    out, figure = reported
-    with open(out / "estimators.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    axes = np.array(figure.axes).reshape(2, 3)
-    for dims, (problem, bias, variance) in zip(("1", "2"), axes):
-        assert problem.get_xlabel() and problem.get_title()
-        assert "bias" in bias.get_title() and "variance" in variance.get_title()
-        assert [x.get_text() for x in bias.get_yticklabels()] == list(ESTIMATORS)
-        for ax, name in ((bias, "bias"), (variance, "variance")):
-            drawn = [line for line in ax.get_lines() if len(line.get_xdata()) == len(ESTIMATORS)]
-            for group, line in zip(GROUPS, drawn, strict=True):
-                values = [float(row[name]) for row in rows if (row["dims"], row["group"]) == (dims, group)]
-                np.testing.assert_allclose(line.get_xydata()[:, 0], values)
-                assert [round(y) for y in line.get_xydata()[:, 1]] == list(range(len(ESTIMATORS)))
-                low, high = ax.get_xlim()
-                assert low <= min(values) and max(values) <= high
-        assert variance.get_xscale() == "log" and bias.yaxis_inverted() and variance.yaxis_inverted()
-    assert [x.get_text() for x in figure.legends[0].get_texts()] == list(GROUPS)
-    assert [x.get_text() for x in axes[0, 0].get_legend().get_texts()] == ["Q", "density of the policy"]
-    assert len(axes[0, 0].get_lines()) == 2 and axes[1, 0].get_ylabel()
-    pixels = image.imread(out / "estimators.png")
-    assert pixels.shape[0] >= 1000 and pixels.shape[1] >= 1500 and pixels.std() > 0.05
-    assert (out / "estimators.pdf").read_bytes().startswith(b"%PDF")
+def test_the_table(folder):
+    groups = rows_of(folder / "estimators.csv")[3:6]
+    lines = (folder / "estimators.md").read_text().splitlines()[2:]  # below the title
+    head, _, *table = [line.strip("| ").split(" | ") for line in lines]
+    assert len(table) == 2 * len(ESTIMATORS)
+    for cells in table:
+        assert len(cells) == len(head)
+    evaluations = groups[0]["evaluations"]
+    bias = float(groups[0]["bias"])
+    error = float(groups[0]["error"])
+    total = sum(float(row["variance"]) for row in groups) * int(evaluations)
+    *cells, cost = table[1]
+    assert cells[:4] == ["1", "PMOE all", evaluations, f"{bias:.3f} ± {error:.3f}"]
+    assert float(cost) == pytest.approx(total, rel=5e-3)
 
 
-def test_the_density_drawn_is_one():
+@pytest.mark.parametrize("number, name", [(1, "bias"), (2, "variance")])
+@pytest.mark.parametrize("dims", [1, 2])
+def test_the_figure_shows_the_findings(folder, axes, dims, number, name):
+    ax = axes[dims - 1, number]
+    rows = [row for row in rows_of(folder / "estimators.csv") if row["dims"] == str(dims)]
+    lines = [line for line in ax.get_lines() if len(line.get_xdata()) == len(ESTIMATORS)]
+    low, high = ax.get_xlim()
+    for group, line in zip(GROUPS, lines, strict=True):
+        values = [float(row[name]) for row in rows if row["group"] == group]
+        x, y = line.get_xydata().T
+        close(x, values)
+        assert y.round().tolist() == list(range(len(ESTIMATORS)))
+        assert low <= min(values)
+        assert max(values) <= high
+    assert name in ax.get_title()
+    assert ax.yaxis_inverted()
+
+
+def texts(labels) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+def test_what_stands_beside(reported, axes):
+    _, figure = reported
+    for problem, bias, variance in axes:
+        assert problem.get_xlabel()
+        assert problem.get_title()
+        assert texts(bias.get_yticklabels()) == list(ESTIMATORS)
+        assert variance.get_xscale() == "log"
+    assert texts(figure.legends[0].get_texts()) == list(GROUPS)
+    line, plane = axes[:, 0]
+    assert texts(line.get_legend().get_texts()) == ["Q", "density of the policy"]
+    assert len(line.get_lines()) == 2
+    assert plane.get_ylabel()
+
+
+def test_the_density_that_is_plotted_is_one():
     figure, ax = pyplot.subplots()
-    estimators.landscape(ax, 1)
+    estimators.plot_problem(ax, 1)
     q, density = (line.get_xydata() for line in ax.get_lines())
     pyplot.close(figure)
-    assert np.isclose(np.trapezoid(density[:, 1], density[:, 0]), 1, atol=5e-3)
-    np.testing.assert_allclose(q[:, 1], estimators.q_value(torch.from_numpy(q[:, :1].copy())), rtol=1e-6)
+    action, height = density.T
+    close(np.trapezoid(height, action), 1, 5e-3)
+    action = torch.from_numpy(q[:, :1].copy())
+    close(q[:, 1], estimators.q_value(action))
 
 
-def test_plot_wants_to_know_what(pmoe):
-    refused(pmoe("plot"), "--estimators")
+def test_plot_wants_to_know_what(pmoe_here):
+    refused(pmoe_here("plot"), "--estimators")

@@ -1,4 +1,4 @@
-"""`pmoe grid --slurm` and `--print-sbatch`: on a pretended Slurm, by submitit's local executor, and on a real one."""
+"""`pmoe grid --slurm` and `--print-sbatch`: a pretended Slurm, submitit's local executor, a real Slurm."""
 
 import json
 import os
@@ -13,34 +13,23 @@ from pathlib import Path
 
 import pytest
 from common import ROOT, SHORT, checkpoint, refused, same_run, train
+from grid_tools import SAC, STEPS, put, toml, wait
 
-from pmoe import cli, grid, slurm
-from pmoe.claims import beside
+from pmoe.grid import slurm
+from pmoe.grid.claims import beside
+from pmoe.grid.read import read_grid, status
 
 submitit = pytest.importorskip("submitit")
 LONG = SHORT["sac"] | {"total_timesteps": 800, "eval_every": 400}
 SCRIPTS = ["--slurm", "--print-sbatch"]
 
 
-def wait(what, seconds=120) -> None:
-    """Until something is so; fails if it does not become so"""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.1)
-
-
 def write(folder: Path, more="", **fields) -> Path:
     """A grid of SAC on Pendulum, a job for each seed"""
     table = {"env": "Pendulum-v1", "run_dir": str(folder / "runs"), "seed": [1, 2]} | fields
-    text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in table.items())
     file = folder / "grid.toml"
-    file.write_text(text + more + '[[method]]\nalgo = "sac"\n')
+    file.write_text(toml(table) + more + SAC)
     return file
-
-
-def read(file: Path):
-    return grid.read(file, cli.ALGORITHMS)
 
 
 @pytest.fixture
@@ -87,7 +76,14 @@ def test_options_of_the_file_and_of_the_command_line(pmoe_here, tmp_path, sbatch
     result = pmoe_here("grid", "grid.toml", how, "--time", 3, "--memory", 4)
     assert result.returncode == 0, result.stderr
     found = options(submitted.read_text() if how == "--slurm" else result.stdout)
-    alike = {"--partition=short", "--time=3", "--gpus-per-node=2", "--requeue", "--open-mode=append", "--job-name=grid"}
+    alike = {
+        "--partition=short",
+        "--time=3",
+        "--gpus-per-node=2",
+        "--requeue",
+        "--open-mode=append",
+        "--job-name=grid",
+    }
     assert alike <= found and "--cpus-per-task=1" in found
     if how == "--slurm":
         assert {"--array=0-1%2", "--mem=4GB", "--signal=USR2@90"} <= found
@@ -108,16 +104,20 @@ def test_defaults(pmoe_here, tmp_path, sbatch, how):
 
 def leave(file: Path, *left: int) -> None:
     """Jobs that are not in `left` are done, or being trained."""
-    for i, job in enumerate(read(file).jobs):
-        path = job.paths[0]
-        path.mkdir(parents=True)
-        if i not in left and i % 2:
-            (path / "done.json").touch()
-        elif i not in left:
+    for i, job in enumerate(read_grid(file).jobs):
+        (path,) = job.paths
+        if i in left:
+            path.mkdir(parents=True)
+        elif i % 2:
+            put(path, done=STEPS)
+        else:
+            path.mkdir(parents=True)
             beside(path, "claim").write_text(json.dumps({"machine": "another", "pid": 1, "token": ""}))
 
 
-@pytest.mark.parametrize("left, array", [([0, 1, 2, 5, 7, 8], "0-2,5,7-8"), ([4], "4"), (range(9), "0-8")], ids=str)
+@pytest.mark.parametrize(
+    "left, array", [([0, 1, 2, 5, 7, 8], "0-2,5,7-8"), ([4], "4"), (range(9), "0-8")], ids=str
+)
 def test_the_array_has_what_is_left(pmoe_here, tmp_path, sbatch, left, array):
     submitted = sbatch("echo Submitted batch job 7")
     file = write(tmp_path, seed=[*range(9)])
@@ -129,9 +129,10 @@ def test_the_array_has_what_is_left(pmoe_here, tmp_path, sbatch, left, array):
     n = len(left)
     assert (f"--array=0-{n - 1}%{n}" in options(submitted.read_text())) == (n > 1)
     tasks = [pickle.loads(path.read_bytes()).function for path in (tmp_path / "runs/slurm").glob("*.pkl")]
-    words = sorted(word for task in tasks for word in task.words if word.startswith("--job="))
-    copies = {word for task in tasks for word in task.words if word.endswith(".toml")}
-    assert words == [f"--job={i}" for i in left] and [Path(copy).read_text() for copy in copies] == [file.read_text()]
+    words = [word for task in tasks for word in task.words]
+    assert sorted(word for word in words if word.startswith("--job=")) == [f"--job={i}" for i in left]
+    (copy,) = {word for word in words if word.endswith(".toml")}
+    assert Path(copy).read_text() == file.read_text()
 
 
 @pytest.mark.parametrize("how", SCRIPTS)
@@ -147,7 +148,9 @@ def test_nothing_is_left(pmoe_here, tmp_path, sbatch, how):
 def test_the_same_run_dir_on_the_node(pmoe_here, tmp_path):
     write(tmp_path)
     script = pmoe_here("grid", "grid.toml", "--print-sbatch", "--run-dir", "other runs").stdout
-    assert "'--run-dir=other runs'" in script and f"--output='{tmp_path}/other runs/slurm/%A_%a.log'" in script
+    assert (
+        "'--run-dir=other runs'" in script and f"--output='{tmp_path}/other runs/slurm/%A_%a.log'" in script
+    )
     assert f"\ncd {tmp_path}\n" in script and len(list(tmp_path.glob("other runs/slurm/grid-*.toml"))) == 1
 
 
@@ -156,7 +159,7 @@ def test_the_same_run_dir_on_the_node(pmoe_here, tmp_path):
 
 @pytest.fixture
 def script(pmoe_here, tmp_path, monkeypatch):
-    """Starts the script with a command in place of `pmoe grid`, and a `scontrol` that writes down what it is told."""
+    """Starts the script with a command in place of `pmoe grid`; `scontrol` writes down its words."""
     started = []
 
     def start(command: str) -> subprocess.Popen:
@@ -166,8 +169,14 @@ def script(pmoe_here, tmp_path, monkeypatch):
         (tmp_path / "bin/scontrol").chmod(0o755)
         write(tmp_path)
         (tmp_path / "script").write_text(pmoe_here("grid", "grid.toml", "--print-sbatch").stdout)
-        env = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-        started.append(subprocess.Popen(["bash", "script"], cwd=tmp_path, env=os.environ | env, start_new_session=True))
+        env = {
+            "SLURM_ARRAY_JOB_ID": "7",
+            "SLURM_ARRAY_TASK_ID": "3",
+            "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        }
+        started.append(
+            subprocess.Popen(["bash", "script"], cwd=tmp_path, env=os.environ | env, start_new_session=True)
+        )
         return started[0]
 
     yield start
@@ -265,7 +274,8 @@ def test_a_task_saves_at_submitits_signal(tmp_path):
 
 def steps_from(path: Path) -> list[int]:
     """Where a run's processes began"""
-    return [int(step) for step in re.findall(r"from step (\d+)$", beside(path, "log").read_text(), re.MULTILINE)]
+    log = beside(path, "log").read_text()
+    return [int(step.replace(",", "")) for step in re.findall(r"from step ([\d,]+)$", log, re.MULTILINE)]
 
 
 def at_work(path: Path) -> bool:
@@ -274,11 +284,13 @@ def at_work(path: Path) -> bool:
 
 
 def check_resumed(paths: list[Path], folder: Path) -> None:
-    """Asserts that each run went on from a checkpoint after it was told to stop, and that the first is as if it had
-    never been."""
+    """Asserts that each run went on from a checkpoint after it was told to stop, the first as if it had never
+    been."""
     for path in paths:
         starts = steps_from(path)
-        assert starts[0] == 0 and starts[-1] > 0 and "stopped at step" in beside(path, "log").read_text()
+        assert starts[0] == 0
+        assert starts[-1] > 0
+        assert "stopped at step" in beside(path, "log").read_text()
         assert checkpoint(path)["step"] == LONG["total_timesteps"]
     same_run(paths[0], train("sac", folder / "straight", **LONG)[0])
 
@@ -287,10 +299,10 @@ def check_resumed(paths: list[Path], folder: Path) -> None:
 def test_the_local_executor(tmp_path):
     """Saves before the time limit, is submitted again, and finishes."""
     file = write(tmp_path, seed=1, **LONG)
-    (path,) = read(file).paths
+    (path,) = read_grid(file).paths
     executor = submitit.LocalExecutor(tmp_path / "logs", max_num_timeout=20)
     executor.update_parameters(timeout_min=5)
-    job = executor.submit(slurm.Task(slurm.task(read(file), slurm.frozen(read(file)), 0, 1)))
+    job = executor.submit(slurm.Task(slurm.task(read_grid(file), slurm.frozen(read_grid(file)), 0, 1)))
     wait(lambda: at_work(path))
     for task in Path(f"/proc/{job.job_id}/task/{job.job_id}/children").read_text().split():
         os.kill(int(task), signal.SIGUSR2)
@@ -308,7 +320,9 @@ def cluster():
     started = subprocess.run([*script, "start"], capture_output=True, text=True, check=False)
     if started.returncode:
         why = f"no Slurm here: {started.stderr.strip()}"
-        pytest.fail(why) if "PMOE_REQUIRE_SLURM" in os.environ else pytest.skip(why)
+        if "PMOE_REQUIRE_SLURM" in os.environ:
+            pytest.fail(why)
+        pytest.skip(why)
     yield
     subprocess.run([*script, "stop"], check=True)
 
@@ -318,7 +332,8 @@ def cluster():
 def test_an_array_that_slurm_interrupts(cluster, pmoe, tmp_path, how):
     """One job is requeued while it runs, the other gets the signal of a time limit; both go on and finish."""
     file = write(tmp_path, "[slurm]\nmemory = 1\ntime = 10\n", **LONG)
-    paths = read(file).paths
+    steps = read_grid(file).steps
+    paths = list(steps)
     result = pmoe("grid", "grid.toml", how)
     assert result.returncode == 0, result.stderr
     if how == "--print-sbatch":
@@ -333,7 +348,7 @@ def test_an_array_that_slurm_interrupts(cluster, pmoe, tmp_path, how):
         path = next(filter(at_work, left))
         subprocess.run(left.pop(path), check=True)
     assert pmoe("status", "grid.toml").returncode == 1
-    wait(lambda: set(grid.status(paths).values()) == {"done"}, 240)
+    wait(lambda: set(status(steps).values()) == {"done"}, 240)
     assert pmoe("status", "grid.toml").returncode == 0
     check_resumed(paths, tmp_path)
     wait(lambda: not subprocess.run(["squeue", "-h"], capture_output=True, check=True).stdout, 60)
