@@ -63,20 +63,20 @@ class Args:
     track: bool = False  # also log to Weights & Biases; needs wandb
 
     # This algorithm
-    num_envs: int = 1  # environments of each seed
-    num_steps: int = 2048  # steps of a rollout in each environment
+    num_envs: int = 1  # environments for each seed
+    num_steps: int = 2048  # steps in each environment per rollout
     gamma: float = 0.99  # discount factor
     gae_lambda: float = 0.95  # lambda of generalised advantage estimation
     learning_rate: float = 3e-4  # Adam's, for policies and critic
-    anneal_lr: bool = False  # let the learning rate fall to 0 over the run
-    minibatch_size: int = 64  # transitions of a minibatch
+    anneal_lr: bool = False  # decrease the learning rate linearly to 0 over the run
+    minibatch_size: int = 64  # transitions in each minibatch
     update_epochs: int = 5  # passes over a rollout for each of the two processes
     clip_coef: float = 0.2  # the ratio is clipped to 1 - clip_coef and 1 + clip_coef
     ent_coef: float = 0.01  # weight of the entropy of pi_H
     vf_coef: float = 0.5  # weight of the value loss
-    max_grad_norm: float = 0.5  # each seed's gradient is clipped to it
-    target_kl: float | None = None  # beyond 1.5 times this approximate KL a seed waits for the next rollout
-    log_density_floor: float = 0.0  # added to densities before their logarithm; the released code: 1e-5
+    max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
+    target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
+    log_density_floor: float = 0.0  # added to a density before its logarithm; in the released code 1e-5
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -635,10 +635,10 @@ class Envs:
                 fail(f"--env {env_id} must have flat Boxes of observations and actions, but has {space}")
         low = self.action_space.low.astype(float)
         high = self.action_space.high.astype(float)
-        self.scale = (high - low) / 2
-        self.shift = (high + low) / 2
+        self.scale = high / 2 - low / 2
         if not np.isfinite(self.scale).all() or not self.scale.all():
             fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
+        self.shift = low + self.scale
         self.n = n
         self.obs_size = obs_space.shape[0]
         self.action_size = len(low)
@@ -695,7 +695,8 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
     """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
     with contextlib.suppress(ModuleNotFoundError):
         import_module("pmoe.envs")  # registers its environments, where pmoe is installed
-    name, *options = re.split(r",(?=\w+=)", env_id)
+    outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
+    name, *options = re.split(rf",(?=\w+=){outside_quotes}", env_id)
     for option in options:
         key, _, value = option.partition("=")
         try:

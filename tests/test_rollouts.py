@@ -1,4 +1,4 @@
-"""PPO's rollouts: what acts and is remembered of it, statistics, minibatches, and the rollouts of whole runs."""
+"""PPO's rollouts: what acts and is remembered of it, statistics, minibatches, rollouts of whole runs."""
 
 from copy import deepcopy
 from types import SimpleNamespace
@@ -318,7 +318,7 @@ def test_a_seed_shuffles_the_same_alone_as_among_others():
 
 @pytest.fixture
 def rollouts(monkeypatch) -> list[SimpleNamespace]:
-    """Of the runs of a test: what went into `estimate` and came out, the agent as it then was, each `update`"""
+    """Of the runs of a test: what went into `estimate` and came out, the agent at that time, each `update`"""
     estimate = Agent.estimate
     update = Agent.update
     seen = []
