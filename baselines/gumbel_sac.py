@@ -828,7 +828,7 @@ class Runs:
             self.evaluate(step)
         if last or self.due(1000, step):
             self.log(step, figures)
-        elif time.monotonic() > self.shown + 0.5:
+        elif time.monotonic() > self.shown + 1:
             self.show(step)
         self.step = step
         if save:
