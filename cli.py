@@ -4,11 +4,12 @@ quick."""
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -161,6 +162,7 @@ def parse(args_type: type, argv: list[str], algo: str):
     import tyro
 
     box = io.StringIO()
+    args: Any
     try:
         with contextlib.redirect_stderr(box):
             args, unknown = tyro.cli(args_type, prog=f"pmoe run {algo}", args=argv, return_unknown_args=True)
@@ -223,7 +225,7 @@ class Several(typer.core.TyperCommand):
     """Takes more than one number after --obs-noise, as in --obs-noise 0 0.05 0.1"""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
-        words = []
+        words: list[str] = []
         inside = False
         for word in args:
             try:
@@ -254,10 +256,10 @@ def evaluate(
         typer.Option(
             min=0.0, max=1e6, metavar="SIGMA...", help="Gaussian noise on observations, as in 0 0.05 0.1."
         ),
-    ] = (0.0,),
+    ] = [0.0],  # noqa: B006
     routing: Annotated[
         Routing, typer.Option(help="The likeliest primitive, or one drawn from the router.")
-    ] = "argmax",
+    ] = Routing.argmax,
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
     video: Annotated[Path | None, typer.Option(help="Film the first episode: an .mp4 file.")] = None,
     out: Annotated[
@@ -370,8 +372,10 @@ def plot(
             metavar="METHOD",
         ),
     ] = None,
-    metric: Annotated[Metric, typer.Option(help="Returns of evaluations, or of training episodes.")] = "eval",
-    center: Annotated[Center, typer.Option(help="Over seeds: mean or interquartile mean.")] = "mean",
+    metric: Annotated[
+        Metric, typer.Option(help="Returns of evaluations, or of training episodes.")
+    ] = Metric.eval,
+    center: Annotated[Center, typer.Option(help="Over seeds: mean or interquartile mean.")] = Center.mean,
     show_seeds: Annotated[bool, typer.Option("--show-seeds", help="A thin line for each seed.")] = False,
     smooth: Annotated[
         int, typer.Option(min=1, help="Draw means over the last so many values.", metavar="W")
@@ -379,7 +383,7 @@ def plot(
     x: Annotated[
         Axis,
         typer.Option("--x", help="Steps, or hours: of finished runs, their process's time spread evenly."),
-    ] = "steps",
+    ] = Axis.steps,
     estimators: Annotated[
         bool, typer.Option("--estimators", help="Needs no runs: bias and variance of each method's gradient.")
     ] = False,
@@ -509,7 +513,7 @@ def grid(
 def status(
     path: Annotated[
         Path, typer.Argument(metavar="FILE.toml | PATH", help="A grid, or a folder of runs.")
-    ] = "runs",
+    ] = Path("runs"),
     run_dir: Annotated[
         str | None, typer.Option(help="Where a grid's runs are, instead of the file's.")
     ] = None,
@@ -521,6 +525,7 @@ def status(
 
     if not path.exists():
         fail(f"{path}: no such file or folder")
+    steps: Mapping[Path, int | None]
     if path.is_file():
         steps = read_grid(path, run_dir).steps
     else:
@@ -548,7 +553,7 @@ def list_algorithms() -> None:
     table = Table("algorithm", "file", "what it is", box=None)
     for algo, name in ALGORITHMS.items():
         code = ast.parse(algorithms.read_text(algo))  # to import it would take seconds
-        title = ast.get_docstring(code).splitlines()[0]
+        title = str(ast.get_docstring(code)).splitlines()[0]
         table.add_row(algo, name.replace(".", "/") + ".py", title.partition(": ")[2])
     Console().print(table)
 
