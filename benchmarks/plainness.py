@@ -30,7 +30,7 @@ def project_files() -> list[Path]:
 
 
 def algorithm_files() -> list[Path]:
-    return [*ROOT.glob("pmoe_*.py"), *ROOT.glob("baselines/[!_]*.py")]
+    return sorted([*ROOT.glob("pmoe_*.py"), *ROOT.glob("baselines/[!_]*.py")])
 
 
 def is_code(line: str) -> bool:

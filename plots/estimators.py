@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .. import pmoe_sac
 from ..baselines import gumbel_sac, mrp_sac, reinforce_sac
-from .curves import pyplot, save
+from .style import pyplot, save
 from .tables import write
 
 K = 3

@@ -12,10 +12,11 @@ import numpy as np
 
 from ..envs.target_reaching import HALF, REACHED, START
 from ..terminal import spans, tracked
-from .curves import panels, pyplot, resample, save, styles
+from .curves import resample
 from .policies import stem
 from .runs import PlotError, Run, by_method
 from .stats import bootstrap, mean
+from .style import panels, pyplot, save, styles
 from .tables import number, with_interval, write
 from .trajectories import make_world, plot_plane, reaching
 

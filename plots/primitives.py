@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from ..terminal import tracked
-from .curves import pyplot, save
 from .policies import analyse, colours, composes, pick, plot_usage, rollout, ticks
 from .routing import usage
 from .runs import Run
+from .style import pyplot, save
 from .tables import plus_minus, write, write_csv
 
 FOOT = (

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from ..terminal import tracked
-from .curves import pyplot, save
 from .policies import (
     COLOURS,
     Rollout,
@@ -26,6 +25,7 @@ from .policies import (
     ticks,
 )
 from .runs import Run
+from .style import pyplot, save
 from .tables import write_csv
 
 MOMENTS = 5

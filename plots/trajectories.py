@@ -14,9 +14,9 @@ import numpy as np
 from ..envs import make
 from ..envs.target_reaching import START, TargetReaching
 from ..terminal import tracked
-from .curves import pyplot, save, styles
 from .policies import algorithm, analyse, fork_errors, pick, sampler, stem, trained
 from .runs import PlotError, Run
+from .style import pyplot, save, styles
 from .tables import number, write
 
 ENDS = {"reached": ("o", "#009e73"), "collided": ("X", "#d55e00"), "out of time": ("s", "#404040")}

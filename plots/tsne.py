@@ -22,9 +22,9 @@ import torch
 from rich.progress import Progress
 
 from ..terminal import console
-from .curves import pyplot, save
 from .policies import Rollout, analyse, colours, pick, rollout, select, stem
 from .runs import PlotError, Run
+from .style import pyplot, save
 from .tables import write
 
 TRAJECTORIES = 10
