@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Iterable
 from importlib import import_module, util
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -97,12 +98,14 @@ def load_fork(file: Path) -> ModuleType:
     name = f"{path.stem}_{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = util.spec_from_file_location(name, path)
+    loader = SourceFileLoader(name, str(path))
+    spec = util.spec_from_file_location(name, path, loader=loader)
+    assert spec
     module = util.module_from_spec(spec)
     # Dataclasses, pickle and tyro's help look for a class's module there.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001  a file may raise anything
         del sys.modules[name]
         raise AlgorithmError(f"{file} does not load: {described(error, path)}") from None
@@ -247,7 +250,8 @@ def scopes(lines: list[str]) -> list[str]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
                 name = f"{outer}.{child.name}".strip(".")
-                for number in range(child.lineno, child.end_lineno + 1):
+                end = child.end_lineno or child.lineno
+                for number in range(child.lineno, end + 1):
                     names[number - 1] = name
                 visit(child, name)
 

@@ -4,11 +4,12 @@ quick."""
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -161,6 +162,7 @@ def parse(args_type: type, argv: list[str], algo: str):
     import tyro
 
     box = io.StringIO()
+    args: Any
     try:
         with contextlib.redirect_stderr(box):
             args, unknown = tyro.cli(args_type, prog=f"pmoe run {algo}", args=argv, return_unknown_args=True)
@@ -223,7 +225,7 @@ class Several(typer.core.TyperCommand):
     """Takes more than one number after --obs-noise, as in --obs-noise 0 0.05 0.1"""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
-        words = []
+        words: list[str] = []
         inside = False
         for word in args:
             try:
@@ -257,10 +259,10 @@ def evaluate(
             metavar="SIGMA...",
             help="Standard deviations of Gaussian noise on observations, as in 0 0.05 0.1.",
         ),
-    ] = (0.0,),
+    ] = [0.0],  # noqa: B006
     routing: Annotated[
         Routing, typer.Option(help="Which primitive acts: the likeliest, or one drawn from the router.")
-    ] = "argmax",
+    ] = Routing.argmax,
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
     video: Annotated[Path | None, typer.Option(help="Film the first episode into this .mp4 file.")] = None,
     out: Annotated[
@@ -386,10 +388,10 @@ def plot(
     ] = None,
     metric: Annotated[
         Metric, typer.Option(help="Plot the returns of evaluations, or of training episodes.")
-    ] = "eval",
+    ] = Metric.eval,
     center: Annotated[
         Center, typer.Option(help="Average over seeds by the mean, or by the interquartile mean.")
-    ] = "mean",
+    ] = Center.mean,
     show_seeds: Annotated[bool, typer.Option("--show-seeds", help="Add a thin line for each seed.")] = False,
     smooth: Annotated[
         int, typer.Option(min=1, help="Average each curve over its last W values.", metavar="W")
@@ -399,7 +401,7 @@ def plot(
         typer.Option(
             "--x", help="The axis: steps, or hours (finished runs only; their wall time is spread evenly)."
         ),
-    ] = "steps",
+    ] = Axis.steps,
     estimators: Annotated[
         bool, typer.Option("--estimators", help="Bias and variance of each method's gradient; needs no runs.")
     ] = False,
@@ -539,7 +541,7 @@ def grid(
 def status(
     path: Annotated[
         Path, typer.Argument(metavar="FILE.toml | PATH", help="A grid, or a folder of runs.")
-    ] = "runs",
+    ] = Path("runs"),
     run_dir: Annotated[
         str | None, typer.Option(help="Folder of the grid's runs, if not the one its file names.")
     ] = None,
@@ -551,6 +553,7 @@ def status(
 
     if not path.exists():
         fail(f"{path}: no such file or folder")
+    steps: Mapping[Path, int | None]
     if path.is_file():
         steps = read_grid(path, run_dir).steps
     else:
@@ -578,7 +581,7 @@ def list_algorithms() -> None:
     table = Table("algorithm", "file", "what it is", box=None)
     for algo, name in ALGORITHMS.items():
         code = ast.parse(algorithms.read_text(algo))  # to import it would take seconds
-        title = ast.get_docstring(code).splitlines()[0]
+        title = str(ast.get_docstring(code)).splitlines()[0]
         table.add_row(algo, name.replace(".", "/") + ".py", title.partition(": ")[2])
     Console().print(table)
 

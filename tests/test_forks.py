@@ -15,7 +15,7 @@ from pmoe import algorithms, cli
 from pmoe.grid import workers
 from pmoe.grid.read import command, read_grid
 
-SMALL = SHORT["sac"] | {"total_timesteps": 200}
+SMALL = SHORT["sac"] | {"total_timesteps": 200, "eval_every": 100}
 # Smaller networks, so that its weights fit no other file, and an option of its own.
 FORK = re.sub(r"\b256\b", "32", SOURCES["sac"])
 FORK = FORK.replace("    tau: float", "    my_option: float = 0.25  # what my idea needs\n    tau: float")
@@ -37,7 +37,7 @@ def train_fork(file: Path, run_dir: Path, **fields) -> Path:
 
 
 def small_flags(**fields) -> list[str]:
-    return flags("sac", **({"total_timesteps": 200, "env": "Pendulum-v1"} | fields))
+    return flags("sac", **({"total_timesteps": 200, "eval_every": 100, "env": "Pendulum-v1"} | fields))
 
 
 def config_of(path: Path) -> dict:
