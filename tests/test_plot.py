@@ -41,7 +41,7 @@ def test_nothing_is_left_to_plot(pmoe_here, tmp_path, damage, words):
         ("plot", ["folders of runs", "pmoe plot runs/"]),
         ("plot nothing", ["nothing: no such folder"]),
         ("plot ./nothing/at/all", ["error: nothing/at/all: no such folder"]),
-        ("plot empty nothing", ["empty: no run there", "nothing: no such folder"]),
+        ("plot empty nothing", ["empty: no runs there", "nothing: no such folder"]),
         ("plot empty/file.txt", ["empty/file.txt: "]),
         ("plot runs --reference sca", ["--reference sca", "no run is of it", "PMOE-SAC K=4"]),
         ("plot runs --auc --reference ppo", ["--reference ppo", "there are: PMOE-SAC K=4"]),
