@@ -188,12 +188,6 @@ def new_run(directory: Path) -> Run:
     return Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [], file)
 
 
-def read_config(directory: Path) -> tuple[str, dict]:
-    """Algorithm and options of a run. PlotError: it is none."""
-    run = new_run(directory)
-    return run.algo, run.args
-
-
 def read(directory: Path, metric: str) -> Run:
     """The run in a directory. PlotError: why there is none."""
     run = new_run(directory)
