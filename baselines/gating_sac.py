@@ -495,10 +495,10 @@ class Envs:
                 fail(f"--env {env_id} must have flat Boxes of observations and actions, but has {space}")
         low = self.action_space.low.astype(float)
         high = self.action_space.high.astype(float)
-        self.scale = (high - low) / 2
-        self.shift = (high + low) / 2
+        self.scale = high / 2 - low / 2
         if not np.isfinite(self.scale).all() or not self.scale.all():
             fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
+        self.shift = low + self.scale
         self.n = n
         self.obs_size = obs_space.shape[0]
         self.action_size = len(low)
@@ -555,7 +555,8 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
     """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
     with contextlib.suppress(ModuleNotFoundError):
         import_module("pmoe.envs")  # registers its environments, where pmoe is installed
-    name, *options = re.split(r",(?=\w+=)", env_id)
+    outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
+    name, *options = re.split(rf",(?=\w+=){outside_quotes}", env_id)
     for option in options:
         key, _, value = option.partition("=")
         try:

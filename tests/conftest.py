@@ -71,7 +71,7 @@ def three(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory):
-    """A run with layouts drawn anew and no replay, one of PPO's family, and one of another environment; not to
+    """A run with layouts drawn anew and no replay, one of PPO's family, one of another environment; not to
     be changed"""
     root = tmp_path_factory.mktemp("plain")
     train("sac", root, env_id=DRAWN, total_timesteps=150, keep_replay=False)

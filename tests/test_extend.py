@@ -1,4 +1,4 @@
-"""Longer runs, and what else is refused or goes on: a finished run goes on to a larger total as if never finished."""
+"""Longer runs: a finished run goes on to a larger total as if it had never ended. What else is refused."""
 
 import functools
 import os
@@ -258,7 +258,7 @@ def test_nothing_to_resume(tmp_path, capsys, loop):
 
 
 def test_what_has_no_say_may_change(tmp_path, loop):
-    """How often it is evaluated and saved; a copy of the run directory elsewhere; whether the replay is kept"""
+    """How often it is evaluated and saved; where the run directory lies; whether the replay is kept"""
     fields = {"env_id": "ToyTerminates-v0"}
     train(loop, tmp_path / "here", total_timesteps=150, **fields)
     shutil.copytree(tmp_path / "here", tmp_path / "there")

@@ -3,26 +3,30 @@
 import pytest
 from common import MODULES, rows_of
 
+# SAC's seeds 11 to 14 ended between -230 and -128; who has learnt nothing gets about -1,200.
 PENDULUM = {"env_id": "Pendulum-v1", "total_timesteps": 6000, "random_steps": 1000}
+
+# PPO's seeds 13 to 16 ended at 1,000, the most that there is; untaught: below 100.
 POLE = {
     "env_id": "InvertedPendulum-v4",
     "num_seeds": 2,
     "total_timesteps": 20_000,
     "num_steps": 250,
     "update_epochs": 10,
+    "learning_rate": 1e-3,
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "algo, fields, threshold",
-    [
-        ("sac", PENDULUM, -400),  # seeds 11 to 14 ended between -230 and -128; who has learnt nothing gets about -1,200
-        ("ppo", POLE | {"learning_rate": 1e-3}, 500),  # seeds 13 to 16 ended at 1,000, the most; untaught: below 100
-    ],
+    [("sac", PENDULUM, -400), ("ppo", POLE, 500)],
     ids=["sac", "ppo"],
 )
 def test_a_task_is_learnt(tmp_path, algo, fields, threshold):
-    for path in MODULES[algo].train(MODULES[algo].Args(k=4, compile="off", run_dir=str(tmp_path), **fields)):
+    module = MODULES[algo]
+    args = module.Args(k=4, compile="off", run_dir=str(tmp_path), **fields)
+    for path in module.train(args):
         last = rows_of(path / "eval.csv")[-1]
-        assert int(last["step"]) == fields["total_timesteps"] and float(last["return_mean"]) > threshold
+        assert int(last["step"]) == fields["total_timesteps"]
+        assert float(last["return_mean"]) > threshold

@@ -21,7 +21,9 @@ PPO = [mcp_ppo, dac_ppo]
 def test_mcp_gates_are_open_or_shut_each_on_its_own():
     agent = make_agent(mcp_ppo)
     agent.actor.router.bias.data[:] = torch.tensor([30.0, 30.0, -30.0])
-    close(agent.actor(torch.randn(2, 5, 4))[2].exp(), torch.tensor([1.0, 1.0, 0.0]).expand(2, 5, 3), atol=1e-6)
+    close(
+        agent.actor(torch.randn(2, 5, 4))[2].exp(), torch.tensor([1.0, 1.0, 0.0]).expand(2, 5, 3), atol=1e-6
+    )
 
 
 def test_one_gate_is_open():
@@ -58,7 +60,9 @@ def test_act_takes_the_composed_mean_or_that_of_one_primitive():
 def world(seeds=2, envs=2, length=16, seed=0, dtype=torch.float64):
     """What a random world answers in a rollout, and the noise that an agent takes, all (S, T, E, .)"""
     g, shape = torch.Generator().manual_seed(seed), (seeds, length, envs)
-    x = {name: torch.randn(*shape, n, generator=g) for name, n in (("obs", 4), ("next_obs", 4), ("reward", 1))}
+    x = {
+        name: torch.randn(*shape, n, generator=g) for name, n in (("obs", 4), ("next_obs", 4), ("reward", 1))
+    }
     x |= {"normal": torch.randn(*shape, 1, 2, generator=g), "uniform": torch.rand(*shape, 1, generator=g)}
     x |= {name: (torch.rand(*shape, 1, generator=g) < 0.15).float() for name in ("terminated", "truncated")}
     return {name: value.to(dtype) for name, value in x.items()}
@@ -69,7 +73,10 @@ def collect(agent, world):
     obs, steps, seen = world["obs"][:, 0], [], []
     for t in range(world["obs"].shape[1]):
         now = {name: x[:, t] for name, x in world.items()}
-        drawn, done = agent.draw(obs, now["normal"], now["uniform"]), now["terminated"].maximum(now["truncated"])
+        drawn, done = (
+            agent.draw(obs, now["normal"], now["uniform"]),
+            now["terminated"].maximum(now["truncated"]),
+        )
         if hasattr(agent, "option"):
             agent.option.masked_fill_(done > 0, -1)
         steps.append(torch.cat([drawn, now["next_obs"], now["reward"], now["terminated"], done], -1))
@@ -91,7 +98,9 @@ def test_one_primitive_of_mcp_ppo_is_ppo():
     close(rows, others)
     for x in minibatches(rows, 20):
         figures = mcp.update(x, None)
-        theirs = ppo.update(torch.cat([x[..., :6], 0 * x[..., :1], x[..., 6:]], -1), torch.zeros(2, 16, 1, 2).double())
+        theirs = ppo.update(
+            torch.cat([x[..., :6], 0 * x[..., :1], x[..., 6:]], -1), torch.zeros(2, 16, 1, 2).double()
+        )
         close(figures["losses/policy"], theirs["losses/policy"])
     for name, x in mcp.state_dict().items():
         torch.testing.assert_close(x, ppo.state_dict()[name], rtol=1e-6, atol=1e-9, msg=name)
@@ -117,7 +126,11 @@ def test_mcp_ppo_draws_from_the_product_and_knows_its_density_and_entropy():
 
 @pytest.mark.parametrize("module", PPO, ids=label)
 def test_a_seed_of_ppo_learns_the_same_alone_as_among_others(module):
-    fields = {"num_envs": 2, "max_grad_norm": 0.1, "target_kl": 0.005}  # clips every gradient; some seeds wait
+    fields = {
+        "num_envs": 2,
+        "max_grad_norm": 0.1,
+        "target_kl": 0.005,
+    }  # clips every gradient; some seeds wait
     together, alone = (make_agent(module, seeds=seeds, **fields).double() for seeds in ((0, 1, 2), (1,)))
     answers = world(seeds=3)
     answers["reward"] *= torch.tensor([1.0, 3.0, 100.0]).view(3, 1, 1, 1)  # the gradient's norms differ
@@ -170,7 +183,9 @@ def test_option_k_of_seed_s_is_network_s_times_k(part, output):
     agent, obs = make_agent(dac_ppo), torch.randn(2, 5, 4)
     before = [x.clone() for x in agent.actor(obs)]
     getattr(agent.actor, part)[4].bias.data[1 * 3 + 2] += 1
-    changed = [(x != y).flatten(3).any(-1) if x.dim() == 4 else x != y for x, y in zip(agent.actor(obs), before)]
+    changed = [
+        (x != y).flatten(3).any(-1) if x.dim() == 4 else x != y for x, y in zip(agent.actor(obs), before)
+    ]
     assert [x.any().item() for x in changed] == [i == output for i in range(4)]
     assert changed[output][1, :, 2].all() and changed[output].sum() == 5
 
@@ -248,7 +263,9 @@ def test_each_mdp_moves_its_own_policy_and_each_seed_has_its_own_turn():
     before = {name: p.clone() for name, p in agent.named_parameters()}
     figures = agent.update(rows, torch.tensor([True, False]).view(2, 1, 1))
     assert figures["losses/approx_kl"].abs().max() < 1e-12  # the densities are those of the rollout
-    changed = {name: (p != before[name]).chunk(2) for name, p in agent.named_parameters() if "adam" not in name}
+    changed = {
+        name: (p != before[name]).chunk(2) for name, p in agent.named_parameters() if "adam" not in name
+    }
     moved = [{part_of(name) for name, x in changed.items() if x[s].any()} for s in (0, 1)]
     assert moved == [{"master", "ends", "qf"}, {"mean", "std", "qf"}]
     assert all(x.any() for x in changed["actor.ends.4.bias"][0]) and changed["actor.std"][1].all()
@@ -322,7 +339,9 @@ def test_the_floor_kills_the_gradient_of_small_densities_and_none_changes_nothin
         density = D.Independent(D.Normal(mean, log_std.exp()), 1).log_prob(action).exp().unsqueeze(-1)
         _, low, _ = agent.log_probs(policy, action, option, -torch.ones(2, 8, 1).double())
         close(low, (density + floor).log())
-        plain, ours = (torch.autograd.grad(x.sum(), means, retain_graph=True)[0] for x in (density.log(), low))
+        plain, ours = (
+            torch.autograd.grad(x.sum(), means, retain_graph=True)[0] for x in (density.log(), low)
+        )
         plain, ours = (x.take_along_dim(option.unsqueeze(-1), 2).squeeze(2) for x in (plain, ours))
         assert (plain.abs() > 0.1).all()
         close(ours, plain * (density / (density + floor)).detach(), rtol=1e-6)

@@ -371,7 +371,10 @@ def steps_of_checkpoints(run_dir) -> list[int]:
     return steps
 
 
-@pytest.mark.parametrize("algo, fields", [("sac", {"buffer_size": 60, "alpha": "auto"}), ("ppo", {})], ids=str)
+FULL_BUFFER = {"buffer_size": 60, "alpha": "auto"}
+
+
+@pytest.mark.parametrize("algo, fields", [("sac", FULL_BUFFER), ("ppo", {})], ids=str)
 def test_resume_after_a_stop_anywhere(tmp_path, monkeypatch, algo, fields):
     """Stopped while and after the seeds' checkpoints are written, renamed, and the earlier ones deleted"""
     fields = {"num_seeds": 2, "checkpoint_every": 60, **fields}
@@ -502,14 +505,15 @@ def any_episode(tmp_path) -> bool:
     return any(rows_of(file) for file in files)
 
 
+OPENED = []
+
+
 class Spy(pmoe_sac.SummaryWriter):
     """Keeps the writers that there are, and whether they are closed."""
 
-    opened = []
-
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.opened.append(self)
+        OPENED.append(self)
         self.is_closed = False
 
     def close(self):
@@ -528,7 +532,7 @@ def test_however_a_run_ends_signals_are_as_before_and_writers_closed(tmp_path, m
         if ending:
             raise ending
 
-    monkeypatch.setattr(Spy, "opened", [])
+    OPENED.clear()
     monkeypatch.setattr(pmoe_sac, "SummaryWriter", Spy)
     at_move(monkeypatch, "sac", 20, happen)
     fields = {"total_timesteps": 40, "num_seeds": 2, "env_id": "ToyTerminates-v0"}
@@ -539,7 +543,7 @@ def test_however_a_run_ends_signals_are_as_before_and_writers_closed(tmp_path, m
         train("sac", tmp_path, **fields)
     assert not set(inside) & set(before)
     assert handlers() == before
-    assert [writer.is_closed for writer in Spy.opened] == [True, True]
+    assert [writer.is_closed for writer in OPENED] == [True, True]
 
 
 def limit_file_size(size=10**6) -> None:
@@ -576,7 +580,7 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path, capsys, loop, env_i
         train(loop, tmp_path, env_id=env_id)
     assert stop.value.code == 1
     error = capsys.readouterr().err
-    line = r"error: .+ is not finite at step (\d+); the last checkpoint is from before that\n"
+    line = r"error: .+ is not finite at step (\d+); the last checkpoint is from before that that\n"
     step = int(re.fullmatch(line, error)[1])
     # That of step 130 or 132 was not.
     assert 130 <= step < 160

@@ -1,4 +1,4 @@
-"""The update: K = 1 against a SAC written here, which loss reaches which parameter, targets, seeds side by side."""
+"""The update: K = 1 against a SAC written here, which loss trains what, targets, Adam, seeds side by side."""
 
 import math
 
@@ -123,9 +123,9 @@ def test_one_primitive_is_sac(alpha, entropy, backprop):
         figures = agent.update(batch, normal, uniform)
         next_noise, noise = normal[0, :, 0].split(32)
         critic_loss, actor_loss = sac.update(batch, next_noise, noise)
-        torch.testing.assert_close(figures["losses/critic"].item(), critic_loss, rtol=1e-7, atol=1e-9)
-        torch.testing.assert_close(figures["losses/actor"].item(), actor_loss, rtol=1e-7, atol=1e-9)
-        assert figures["losses/frequency"].item() == 0
+        losses = {"losses/critic": critic_loss, "losses/actor": actor_loss, "losses/frequency": 0.0}
+        for name, loss in losses.items():
+            torch.testing.assert_close(figures[name].item(), loss, rtol=1e-7, atol=1e-9)
 
     def assert_same(layer, n, linear):
         torch.testing.assert_close(layer.weight[n].T, linear.weight, rtol=1e-6, atol=1e-9)
@@ -159,9 +159,9 @@ def test_parameters_are_what_is_learnt(alpha):
     expected |= {f"actor.{name}" for name, _ in agent.actor.named_parameters()}
     expected |= {f"qf.{name}" for name, _ in agent.qf.named_parameters()}
     assert learnt == expected
-    # Targets, and a temperature that is fixed, are no optimiser's either.
-    others = {name.partition(".")[0] for name, _ in agent.named_parameters()} - {"actor", "qf"}
-    assert others == {"qf_target", "log_alpha"}
+    # Besides, there are only the targets and a temperature that is fixed.
+    parts = {name.partition(".")[0] for name, _ in agent.named_parameters()}
+    assert parts == {"actor", "qf", "qf_target", "log_alpha"}
 
     before = {name: parameter.clone() for name, parameter in agent.named_parameters()}
     agent.update(sac_batch(seeds=2), *sac_noise(agent, 64))
