@@ -1,4 +1,4 @@
-"""The compiled update is the one that is written: as far as arithmetic goes, and in runs that stop and go on."""
+"""The compiled update is the one that is written: in its arithmetic, and in runs that stop and go on."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def compiled():
 
 
 class Sac:
-    """What the tests ask of pmoe_sac.py: an agent, what its update and its draws take, and the action drawn"""
+    """What the tests ask of pmoe_sac.py: an agent, what its update and draws take, and the action drawn"""
 
     agent = staticmethod(sac_agent)
     noise = staticmethod(sac_noise)
@@ -78,10 +78,11 @@ def same_states(agent, other, **tolerance):
 
 ALL = {"k": 3, "backprop": "all", "alpha": "auto", "entropy": "mixture"}
 KL = {"k": 3, "target_kl": 0.02, "ent_coef": 0.1}
+CASES = [(Sac, {"k": 1}), (Sac, ALL), (Ppo, KL)]
 
 
 @compiles
-@pytest.mark.parametrize("algo, fields", [(Sac, {"k": 1}), (Sac, ALL), (Ppo, KL)], ids=str)
+@pytest.mark.parametrize("algo, fields", CASES, ids=["sac", "sac, all", "ppo"])
 def test_compiled_is_as_written(compiled, algo, fields):
     for _ in range(2):  # the second pair of agents finds the graph of the first
         eager = algo.agent(**fields).double()
