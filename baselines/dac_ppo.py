@@ -63,19 +63,19 @@ class Args:
     track: bool = False  # also log to Weights & Biases; needs wandb
 
     # This algorithm
-    num_envs: int = 1  # environments of each seed
-    num_steps: int = 2048  # steps of a rollout in each environment
+    num_envs: int = 1  # environments for each seed
+    num_steps: int = 2048  # steps in each environment per rollout
     gamma: float = 0.99  # discount factor
     gae_lambda: float = 0.95  # lambda of generalised advantage estimation
-    learning_rate: float = 3e-4  # Adam's, for policies and critic
-    anneal_lr: bool = False  # let the learning rate fall to 0 over the run
-    minibatch_size: int = 64  # transitions of a minibatch
+    learning_rate: float = 3e-4  # Adam's learning rate, for policies and critic
+    anneal_lr: bool = False  # decrease the learning rate linearly to 0 over the run
+    minibatch_size: int = 64  # transitions in each minibatch
     update_epochs: int = 5  # passes over a rollout for each of the two processes
     clip_coef: float = 0.2  # the ratio is clipped to 1 - clip_coef and 1 + clip_coef
     ent_coef: float = 0.01  # weight of the entropy of pi_H
     vf_coef: float = 0.5  # weight of the value loss
-    max_grad_norm: float = 0.5  # each seed's gradient is clipped to it
-    target_kl: float | None = None  # beyond 1.5 times this approximate KL a seed waits for the next rollout
+    max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
+    target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
     log_density_floor: float = 0.0  # added to densities before their logarithm; the released code: 1e-5
 
 
