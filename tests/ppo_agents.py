@@ -16,6 +16,10 @@ def close(a, b, rtol=1e-7, atol=1e-9) -> None:
     torch.testing.assert_close(a, b, rtol=rtol, atol=atol)
 
 
+def random_normal(*shape) -> Tensor:
+    return torch.randn(*shape, generator=generator(0), dtype=torch.float64)
+
+
 # Agents
 
 

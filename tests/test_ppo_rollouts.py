@@ -23,7 +23,7 @@ def column(*values):
 
 
 def test_advantages_by_hand():
-    """gamma = lambda = 1/2. One environment terminates at step 1, and both meet a time limit at step 2."""
+    """gamma = lambda = 1/2: with a termination and a time limit, with the latter alone, without an end"""
     reward = column(1, 2, 3, 4)
     value = column(1, 1, 1, 1)
     next_value = column(2, 4, 6, 8)
@@ -35,7 +35,7 @@ def test_advantages_by_hand():
     never = column(0, 0, 0, 0)
     done = column(0, 0, 1, 0)
     advantage = gae(reward, value, next_value, never, done, 0.5, 0.5)
-    assert advantage.flatten().tolist() == [1.140625, 2.5625, 5, 7]
+    assert advantage.flatten().tolist() == [1.1875, 2.75, 5, 7]
 
     advantage = gae(reward, value, next_value, never, never, 0.5, 0.5)
     assert advantage.flatten().tolist() == [1.140625, 2.5625, 4.25, 7]
@@ -93,7 +93,7 @@ def test_advantages_are_sums_over_what_follows(steps, gamma, gae_lambda, seed):
 
 
 def test_returns_telescope_though_the_statistics_move():
-    """With lambda = 1 the return is that of the rewards and the last value alone, whatever is thought between."""
+    """With lambda = 1 the return is that of the rewards and the last value, whatever is thought between."""
     agent = make_agent(seeds=[0], gae_lambda=1.0, num_envs=1, gamma=0.9)
     growing = torch.linspace(1, 30, 21).view(1, 21, 1, 1)
     obs = growing * torch.randn(1, 21, 1, 4)
@@ -321,7 +321,7 @@ def values_of(seen) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("env_id, terminates", [("ToyTerminates-v0", 1), ("ToyTruncates-v0", 0)])
 def test_rollouts_of_a_run(tmp_path, rollouts, env_id, terminates):
-    """Rewards in standard deviations of all discounted returns so far; time limits bootstrap, terminations do not."""
+    """Rewards in standard deviations of discounted returns; time limits bootstrap, terminations do not."""
     train("ppo", tmp_path, env_id=env_id, num_envs=2, num_steps=33, total_timesteps=132, gamma=0.9)
     assert len(rollouts) == 2
     moves = 0
