@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Iterable
 from importlib import import_module, util
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -97,12 +98,14 @@ def load_fork(file: Path) -> ModuleType:
     name = f"{path.stem}_{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = util.spec_from_file_location(name, path)
+    loader = SourceFileLoader(name, str(path))
+    spec = util.spec_from_file_location(name, path, loader=loader)
+    assert spec
     module = util.module_from_spec(spec)
     # Dataclasses, pickle and tyro's help look for a class's module there.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001  a file may raise anything
         del sys.modules[name]
         raise AlgorithmError(f"{file} does not load: {described(error, path)}") from None
@@ -169,8 +172,9 @@ def show_diff(a: str, b: str, side_by_side: bool, context: int, stat: bool) -> N
     from rich.console import Console
     from rich.text import Text
 
-    old = lines_of(a)
-    new = lines_of(b)
+    old = list(lines_of(a).values())
+    new = list(lines_of(b).values())
+    numbers = [*lines_of(b), "the end"]
     matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
     same = sum(block.size for block in matcher.get_matching_blocks())
     console = Console(highlight=False, soft_wrap=not side_by_side)
@@ -182,7 +186,7 @@ def show_diff(a: str, b: str, side_by_side: bool, context: int, stat: bool) -> N
     scopes_old = scopes(old)
     scopes_new = scopes(new)
     for group in matcher.get_grouped_opcodes(context):
-        first = group[0][3] + 1
+        first = numbers[group[0][3]]
         scope = scope_of(group, scopes_old, scopes_new) or "top level"
         console.print(Text(f"\n{scope}, line {first}", "bold cyan"))
         if side_by_side:
@@ -192,9 +196,14 @@ def show_diff(a: str, b: str, side_by_side: bool, context: int, stat: bool) -> N
             console.print(line)
 
 
-def lines_of(algo: str) -> list[str]:
-    """Of its file, without the marks of copied blocks, which do not count"""
-    return [line.split("  # Copied from ")[0] for line in read_text(algo).splitlines()]
+def lines_of(algo: str) -> dict[int, str]:
+    """Of its file, by their numbers, without the marks of copied blocks, which do not count"""
+    lines = {}
+    for number, line in enumerate(read_text(algo).splitlines(), 1):
+        # Where the line is too long for it, the mark stands on a line of its own.
+        if not line.strip().startswith("# Copied from "):
+            lines[number] = line.split("  # Copied from ")[0]
+    return lines
 
 
 def scope_of(group: list[tuple], scopes_old: list[str], scopes_new: list[str]) -> str:
@@ -241,7 +250,8 @@ def scopes(lines: list[str]) -> list[str]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
                 name = f"{outer}.{child.name}".strip(".")
-                for number in range(child.lineno, child.end_lineno + 1):
+                end = child.end_lineno or child.lineno
+                for number in range(child.lineno, end + 1):
                     names[number - 1] = name
                 visit(child, name)
 

@@ -4,11 +4,12 @@ quick."""
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -123,7 +124,7 @@ def run(
     elif names:
         fail(f"unknown algorithm {names[0]!r}; {nearest(names[0], ALGORITHMS)}")
     else:
-        fail(f"name an algorithm, as in `pmoe run sac --help`; there are: {', '.join(ALGORITHMS)}")
+        fail(f"name an algorithm, as in `pmoe run sac --help`; the algorithms are: {', '.join(ALGORITHMS)}")
     repeated = as_flags(recorded.get("args", {}))
     args = parse(module.Args, repeated + options, algo)
     module.check(args)
@@ -161,6 +162,7 @@ def parse(args_type: type, argv: list[str], algo: str):
     import tyro
 
     box = io.StringIO()
+    args: Any
     try:
         with contextlib.redirect_stderr(box):
             args, unknown = tyro.cli(args_type, prog=f"pmoe run {algo}", args=argv, return_unknown_args=True)
@@ -191,7 +193,7 @@ def check_run_dir(run_dir: str) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        fail(f"--run-dir {run_dir}: {folder} is no folder that can be written to")
+        fail(f"--run-dir {run_dir}: {folder} is not a folder that you can write to")
 
 
 def train(module: ModuleType, args) -> None:
@@ -223,7 +225,7 @@ class Several(typer.core.TyperCommand):
     """Takes more than one number after --obs-noise, as in --obs-noise 0 0.05 0.1"""
 
     def parse_args(self, ctx, args: list[str]) -> list[str]:
-        words = []
+        words: list[str] = []
         inside = False
         for word in args:
             try:
@@ -241,32 +243,35 @@ class Several(typer.core.TyperCommand):
 def evaluate(
     run_dirs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_DIR...", help="Runs, RUN_DIR/ENV/ALGO-kK/seedN, or folders of runs."),
+        typer.Argument(metavar="RUN_DIR...", help="Run directories, or folders of runs."),
     ],
     episodes: Annotated[
         int,
         typer.Option(
-            min=1, max=1000, help="As many as the run's --eval-episodes repeat its last evaluation."
+            min=1, max=1000, help="Number of episodes; the run's --eval-episodes repeats its last evaluation."
         ),
     ] = 100,
     obs_noise: Annotated[
         list[float],
         typer.Option(
-            min=0.0, max=1e6, metavar="SIGMA...", help="Gaussian noise on observations, as in 0 0.05 0.1."
+            min=0.0,
+            max=1e6,
+            metavar="SIGMA...",
+            help="Standard deviations of Gaussian noise on observations, as in 0 0.05 0.1.",
         ),
-    ] = (0.0,),
+    ] = [0.0],  # noqa: B006
     routing: Annotated[
-        Routing, typer.Option(help="The likeliest primitive, or one drawn from the router.")
-    ] = "argmax",
+        Routing, typer.Option(help="Which primitive acts: the likeliest, or one drawn from the router.")
+    ] = Routing.argmax,
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
-    video: Annotated[Path | None, typer.Option(help="Film the first episode: an .mp4 file.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Film the first episode into this .mp4 file.")] = None,
     out: Annotated[
-        Path, typer.Option(file_okay=False, help="The folder for the table of several runs or noises.")
+        Path, typer.Option(file_okay=False, help="Folder for the table of several runs or noise levels.")
     ] = Path("figures"),
 ) -> None:
-    """Evaluate trained policies: the return of their mean action over EPISODES episodes."""
+    """Evaluate trained policies: the returns of their mean actions in EPISODES episodes."""
     if video and (video.suffix != ".mp4" or video.exists() or not video.absolute().parent.is_dir()):
-        fail(f"--video {video}: give the name of a new .mp4 file in a folder that exists")
+        fail(f"--video {video}: give the name of a new .mp4 file in an existing folder")
     from .plots.evaluate import report
     from .plots.runs import PlotError
 
@@ -309,16 +314,20 @@ class Axis(str, Enum):
 def plot(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="Folders of runs, finished or not; a grid's file.toml."),
+        typer.Argument(metavar="PATH...", help="Folders of runs, finished or not, or a grid's TOML file."),
     ] = None,
     auc: Annotated[
         bool,
         typer.Option(
-            "--auc", help="Tables of areas under the curves; the paper's where its methods are there."
+            "--auc",
+            help="Tables of areas under the curves, and the paper's tables where its methods have runs.",
         ),
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Performance profiles: the share of runs above each area.")
+        bool,
+        typer.Option(
+            "--profile", help="Performance profiles: the share of runs whose area exceeds each value."
+        ),
     ] = False,
     routing: Annotated[
         bool, typer.Option("--routing", help="Which primitive acts when.", rich_help_panel=POLICIES)
@@ -326,14 +335,16 @@ def plot(
     primitives: Annotated[
         bool,
         typer.Option(
-            "--primitives", help="How different they are, and their returns alone.", rich_help_panel=POLICIES
+            "--primitives",
+            help="How much primitives differ, and what each returns alone.",
+            rich_help_panel=POLICIES,
         ),
     ] = False,
     tsne: Annotated[
         bool,
         typer.Option(
             "--tsne",
-            help="t-SNE of states, and of primitives' actions; minutes each.",
+            help="t-SNE of states and of primitives' actions; takes minutes for each policy.",
             rich_help_panel=POLICIES,
         ),
     ] = False,
@@ -341,7 +352,7 @@ def plot(
         bool,
         typer.Option(
             "--trajectories",
-            help="TargetReaching-v0: paths of policies, and of each primitive alone.",
+            help="TargetReaching-v0: the paths of policies, and of each primitive alone.",
             rich_help_panel=POLICIES,
         ),
     ] = False,
@@ -349,51 +360,62 @@ def plot(
         bool,
         typer.Option(
             "--exploration",
-            help="TargetReaching-v0: where training went.",
+            help="TargetReaching-v0: where the agent went while training.",
             rich_help_panel=POLICIES,
         ),
     ] = False,
     episodes: Annotated[
         int,
         typer.Option(
-            min=1, max=1000, help="Of --routing, --primitives and --trajectories.", rich_help_panel=POLICIES
+            min=1,
+            max=1000,
+            help="Episodes for --routing, --primitives and --trajectories.",
+            rich_help_panel=POLICIES,
         ),
     ] = 10,
     states: Annotated[
         int,
-        typer.Option(min=100, help="Of --tsne; fewer are quicker.", metavar="N", rich_help_panel=POLICIES),
+        typer.Option(
+            min=100, help="States for --tsne; fewer are quicker.", metavar="N", rich_help_panel=POLICIES
+        ),
     ] = 10_000,
     reference: Annotated[
         str | None,
         typer.Option(
-            help="The method that percents are of; default: SAC for its family, DAC for PPO's.",
+            help="The method that percentages refer to; default: SAC in its family, DAC in PPO's.",
             metavar="METHOD",
         ),
     ] = None,
-    metric: Annotated[Metric, typer.Option(help="Returns of evaluations, or of training episodes.")] = "eval",
-    center: Annotated[Center, typer.Option(help="Over seeds: mean or interquartile mean.")] = "mean",
-    show_seeds: Annotated[bool, typer.Option("--show-seeds", help="A thin line for each seed.")] = False,
+    metric: Annotated[
+        Metric, typer.Option(help="Plot the returns of evaluations, or of training episodes.")
+    ] = Metric.eval,
+    center: Annotated[
+        Center, typer.Option(help="Average over seeds by the mean, or by the interquartile mean.")
+    ] = Center.mean,
+    show_seeds: Annotated[bool, typer.Option("--show-seeds", help="Add a thin line for each seed.")] = False,
     smooth: Annotated[
-        int, typer.Option(min=1, help="Draw means over the last so many values.", metavar="W")
+        int, typer.Option(min=1, help="Average each curve over its last W values.", metavar="W")
     ] = 1,
     x: Annotated[
         Axis,
-        typer.Option("--x", help="Steps, or hours: of finished runs, their process's time spread evenly."),
-    ] = "steps",
+        typer.Option(
+            "--x", help="The axis: steps, or hours (finished runs only; their wall time is spread evenly)."
+        ),
+    ] = Axis.steps,
     estimators: Annotated[
-        bool, typer.Option("--estimators", help="Needs no runs: bias and variance of each method's gradient.")
+        bool, typer.Option("--estimators", help="Bias and variance of each method's gradient; needs no runs.")
     ] = False,
     run_dir: Annotated[
-        str | None, typer.Option(help="Where a grid's runs are, instead of the file's.")
+        str | None, typer.Option(help="Folder of the grid's runs, if not the one its file names.")
     ] = None,
-    out: Annotated[Path, typer.Option(file_okay=False, help="The folder for what is drawn.")] = Path(
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for figures and tables.")] = Path(
         "figures"
     ),
 ) -> None:
     """Draw learning curves, as in `pmoe plot runs/ --auc`, with 95 % bootstrap intervals over seeds. Figures
-    are written as png and pdf, tables as csv, md and tex."""
+    are saved as PNG and PDF, tables as CSV, Markdown and LaTeX."""
     if not paths and not estimators:
-        fail("say what to plot: folders of runs, as in `pmoe plot runs/`, or --estimators")
+        fail("name folders of runs to plot, as in `pmoe plot runs/`, or give --estimators")
     figures = {"auc": auc, "profile": profile, "routing": routing, "primitives": primitives, "tsne": tsne}
     figures |= {"trajectories": trajectories, "exploration": exploration}
     files = []
@@ -405,7 +427,7 @@ def plot(
             continue
         asked = read_grid(path, run_dir)
         begun = [run for run in asked.paths if run.exists()]
-        print(f"{path}: {len(begun)} of its {len(asked.paths)} runs have begun")
+        print(f"{path}: {len(begun)} of {len(asked.paths)} runs have begun")
         folders += begun
         for name in figures:
             figures[name] = figures[name] or asked.plot.get(name, False)
@@ -443,39 +465,49 @@ def plot(
 @app.command()
 def grid(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE.toml", help="What to run; grids/ has one for each table.")
+        Path,
+        typer.Argument(
+            metavar="FILE.toml", help="The grid to run; grids/ has one for each table of the paper."
+        ),
     ],
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes at a time, a thread each; default: the cores, or GPUs x per-gpu."
+            min=1, help="Processes at a time, one thread each; default: one per core, or GPUs x per-gpu."
         ),
     ] = None,
-    per_gpu: Annotated[int, typer.Option(min=1, help="Processes that share a GPU.")] = 1,
+    per_gpu: Annotated[int, typer.Option(min=1, help="Processes on each GPU.")] = 1,
     retries: Annotated[int, typer.Option(min=0, help="How often a failed job is tried again.")] = 1,
-    run_dir: Annotated[str | None, typer.Option(help="Where runs are kept, instead of the file's.")] = None,
+    run_dir: Annotated[
+        str | None, typer.Option(help="Folder for the runs, if not the one the file names.")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Only print the commands and, by a short measurement, the time they take."
+            "--dry-run",
+            help="Only print the commands, and how long they take, estimated from a short measurement.",
         ),
     ] = False,
     slurm: Annotated[bool, typer.Option("--slurm", help="Submit as a job array; needs submitit.")] = False,
     print_sbatch: Annotated[
-        bool, typer.Option("--print-sbatch", help="Print the script of a job array, to submit it yourself.")
+        bool, typer.Option("--print-sbatch", help="Print a job array's script, for you to submit.")
     ] = False,
-    partition: Annotated[str | None, typer.Option(help="Slurm: the partition.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Slurm: partition.")] = None,
     minutes: Annotated[
-        int | None, typer.Option("--time", min=1, help="Slurm: minutes until it is requeued.")
+        int | None,
+        typer.Option(
+            "--time", min=1, help="Slurm: time limit of a job in minutes; an unfinished job is queued again."
+        ),
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="Slurm: GPUs of a job.")] = None,
-    memory: Annotated[int | None, typer.Option(min=1, help="Slurm: GB of a job.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="Slurm: GPUs per job.")] = None,
+    memory: Annotated[int | None, typer.Option(min=1, help="Slurm: memory per job, in GB.")] = None,
     job: Annotated[
-        int | None, typer.Option(min=0, hidden=True, help="Only this job, as a job array has it.")
+        int | None,
+        typer.Option(min=0, hidden=True, help="Run only this job of the grid, as a job array does."),
     ] = None,
 ) -> None:
-    """Run a grid of methods, environments and seeds, as in `pmoe grid grids/quick.toml`. Started again it
-    goes on: what is finished is skipped, what was interrupted is resumed."""
+    """Run a grid of methods, environments and seeds, as in `pmoe grid grids/quick.toml`. Started again, it
+    goes on: finished runs are skipped, interrupted ones are resumed."""
     asked = read_grid(file, run_dir)
     if job is not None:
         if job >= len(asked.jobs):
@@ -509,25 +541,26 @@ def grid(
 def status(
     path: Annotated[
         Path, typer.Argument(metavar="FILE.toml | PATH", help="A grid, or a folder of runs.")
-    ] = "runs",
+    ] = Path("runs"),
     run_dir: Annotated[
-        str | None, typer.Option(help="Where a grid's runs are, instead of the file's.")
+        str | None, typer.Option(help="Folder of the grid's runs, if not the one its file names.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: a state for each run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the state of each run.")] = False,
 ) -> None:
-    """Say of each run whether it is done, running, failed, stale (its process died), stopped or missing. The
-    exit status is 0 if all are done, else 1."""
+    """Show for each run whether it is done, running, failed, stale (its process died), stopped or missing.
+    The exit status is 0 if all are done, and 1 otherwise."""
     from .grid import read
 
     if not path.exists():
         fail(f"{path}: no such file or folder")
+    steps: Mapping[Path, int | None]
     if path.is_file():
         steps = read_grid(path, run_dir).steps
     else:
         steps = dict.fromkeys(read.find(path))
     states = read.status(steps)
     if not states:
-        fail(f"{path}: no run there")
+        fail(f"{path}: no runs there")
     if as_json:
         import json
 
@@ -539,7 +572,7 @@ def status(
 
 @app.command("list")
 def list_algorithms() -> None:
-    """The algorithms, and what each is."""
+    """List the algorithms, and say what each one is."""
     import ast
 
     from rich.console import Console
@@ -548,7 +581,7 @@ def list_algorithms() -> None:
     table = Table("algorithm", "file", "what it is", box=None)
     for algo, name in ALGORITHMS.items():
         code = ast.parse(algorithms.read_text(algo))  # to import it would take seconds
-        title = ast.get_docstring(code).splitlines()[0]
+        title = str(ast.get_docstring(code)).splitlines()[0]
         table.add_row(algo, name.replace(".", "/") + ".py", title.partition(": ")[2])
     Console().print(table)
 
@@ -562,14 +595,17 @@ def diff(
         ),
     ],
     b: Annotated[
-        str, typer.Argument(metavar="B", help="Another, or a file: your fork.", autocompletion=complete_algo)
+        str,
+        typer.Argument(
+            metavar="B", help="Another algorithm, or the file of your fork.", autocompletion=complete_algo
+        ),
     ],
     side_by_side: Annotated[bool, typer.Option("--side-by-side", "-y", help="In two columns.")] = False,
-    context: Annotated[int, typer.Option(min=0, help="Lines around a change.")] = 2,
-    stat: Annotated[bool, typer.Option("--stat", help="Only count the lines that changed.")] = False,
+    context: Annotated[int, typer.Option(min=0, help="Unchanged lines to show around each change.")] = 2,
+    stat: Annotated[bool, typer.Option("--stat", help="Only count the changed lines.")] = False,
 ) -> None:
-    """Show what B does otherwise than A: `pmoe diff sac mrp-sac` shows what MRP is. What is the same is left
-    out."""
+    """Show how B differs from A: `pmoe diff sac mrp-sac` shows what makes MRP. Lines that are the same are
+    left out."""
     algorithms.show_diff(a, b, side_by_side, context, stat)
 
 

@@ -1,17 +1,417 @@
 """DAC: the double actor-critic over K options, learnt by proximal policy optimisation.
 
-An option o acts by pi_o(a|s) and ends with probability beta_o(s), then the master mu(o|s) draws the next (Zhang &
-Whiteson, arXiv 1904.12691). Two MDPs see one reward. High: state (o', s) with o' the option before, action o, pi_H =
-(1 - beta_o'(s)) [o = o'] + beta_o'(s) mu(o|s), mu alone where an episode begins, v_H = sum_o pi_H q(s, o). Low: state
-(s, o), action a, pi_L = N(mean_o(s), sigma_o), v_L = q(s, o). After each rollout PPO learns both, in random order.
+Zhang and Whiteson, "DAC: The Double Actor-Critic Architecture for Learning Options", arXiv 1904.12691.
+Ren et al., arXiv 2104.09122, compare PMOE with it in table 3. PPO is arXiv 1707.06347.
 
-The released code ends the next option in pi_H, loses the continuation in minibatches and takes log(density + 1e-5),
-without gradient in many dimensions (--log-density-floor). Ren et al. (arXiv 2104.09122, table 3) compare PMOE with DAC.
+An option o acts, and ends with probability beta_o(s); then the master mu draws the next. That is two decision
+processes at once, which see the same rewards and share one critic q(s, o). PPO learns either:
 
-    python baselines/dac_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5; --resume goes on
+    high   state (o', s) with o' the option before; action o
+           pi_H(o|o', s) = (1 - beta_o'(s)) 1[o = o'] + beta_o'(s) mu(o|s); mu alone where an episode begins
+           v_H(o', s) = sum_o pi_H(o|o', s) q(s, o)
+    low    state (s, o); action a
+           pi_L(a|s, o) = N(a; mean_o(s), sigma_o^2)
+           v_L(s, o) = q(s, o)
+    loss   -min(r A, clip(r, 1 - c, 1 + c) A) + c_v (v - R)^2 / 2, r = pi / pi_old, less c_e H(pi_H) for high
+
+After each rollout a seed learns one process and then the other, in random order. The released code departs
+from this: in pi_H it ends the next option, in minibatches it loses the option before, and it takes
+log(density + 1e-5), which has next to no gradient in many dimensions (here --log-density-floor 1e-5).
+Evaluation is by the mean action of the likeliest option.
+
+    python baselines/dac_ppo.py --env HalfCheetah-v4 --k 4 --seed 1                  # one seed
+    python baselines/dac_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5
+
+The method comes first. Stop reading at the line THE SAME IN EVERY FILE: what follows it (environments,
+run directories, exact resume) is no part of the method.
+Shapes: S seeds, T steps of a rollout, E environments, B states of a batch, K options, O and A the sizes of an
+observation and an action.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import torch
+import tyro
+from torch import Generator, Tensor, nn
+from torch.nn.functional import logsigmoid, softplus
+
+ALGO = Path(__file__).stem.replace("dac_ppo", "dac")  # names the run directories; a fork has its own name
+
+
+@dataclass
+class Args:
+    """DAC: double actor-critic over K options by proximal policy optimisation."""
+
+    # The same in every file
+    env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "HalfCheetah-v4"  # Gymnasium ID[,option=...]
+    k: int = 4  # number of options
+    seed: int = 1  # the first seed
+    num_seeds: int = 1  # seeds trained side by side in this process: seed, seed + 1, ...
+    total_timesteps: int = 1_000_000  # environment steps for each seed; a finished run can be made longer
+    run_dir: str = "runs"  # folder for the runs: RUN_DIR/ENV/ALGO-kK[-TAG]/seedN
+    tag: str = ""  # a name for this configuration; default: a hash of the options that you changed
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cpu, because the networks are small
+    compile: Literal["graph", "on", "off"] = "graph"  # use torch.compile; graph: as a CUDA graph, on a GPU
+    eval_every: int = 10_000  # steps between evaluations, which wait for the end of a rollout
+    eval_episodes: int = 10  # episodes in each evaluation
+    checkpoint_every: int = 10_000  # steps between checkpoints, which wait for the end of a rollout
+    resume: bool = False  # go on from the last checkpoint
+    overwrite: bool = False  # delete an earlier run with the same name first
+    track: bool = False  # also log to Weights & Biases; needs wandb
+
+    # This algorithm
+    num_envs: int = 1  # environments for each seed
+    num_steps: int = 2048  # steps in each environment per rollout
+    gamma: float = 0.99  # discount factor
+    gae_lambda: float = 0.95  # lambda of generalised advantage estimation
+    learning_rate: float = 3e-4  # Adam's, for policies and critic
+    anneal_lr: bool = False  # decrease the learning rate linearly to 0 over the run
+    minibatch_size: int = 64  # transitions in each minibatch
+    update_epochs: int = 5  # passes over a rollout for each of the two processes
+    clip_coef: float = 0.2  # the ratio is clipped to 1 - clip_coef and 1 + clip_coef
+    ent_coef: float = 0.01  # weight of the entropy of pi_H
+    vf_coef: float = 0.5  # weight of the value loss
+    max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
+    target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
+    log_density_floor: float = 0.0  # added to a density before its logarithm; in the released code 1e-5
+
+
+# --------------------------------------------------------------------------------------------------- networks
+
+
+class Actor(nn.Module):
+    """Master and options, in units of the action's bounds, and the statistics of what they have seen"""
+
+    def __init__(self, obs_size: int, action_size: int, k: int, generators: list[Generator]):
+        super().__init__()
+        self.k = k
+        self.option = None  # of each state that `act` saw last
+        self.statistics = Statistics(obs_size, generators)
+        self.master = mlp(obs_size, k, 0.01, generators)
+        options = [generator for generator in generators for _ in range(k)]  # option o of seed s: s K + o
+        self.ends = mlp(obs_size, 1, 0.01, options)  # logits of beta
+        self.mean = mlp(obs_size, action_size, 0.01, options)
+        std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
+        self.std = nn.Parameter(std)  # before the softplus
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """normalised obs (S, B, O) -> mean (S, B, K, A), log_std (S, 1, K, A), log mu and ends (S, B, K)"""
+        x = obs.repeat_interleave(self.k, 0)  # (S K, B, O)
+        mean = self.mean(x).tanh().unflatten(0, (-1, self.k)).transpose(1, 2)
+        ends = self.ends(x).unflatten(0, (-1, self.k)).transpose(1, 2).squeeze(-1)
+        log_std = softplus(self.std).log().unsqueeze(1)
+        log_mu = self.master(obs).log_softmax(-1)
+        return mean, log_std, log_mu, ends
+
+    @torch.no_grad()
+    def act(self, obs: Tensor, choose=None) -> Tensor:
+        """Mean action (S, B, A) of the likeliest option, or of what `choose` makes of log pi_H (S, B, K). The
+        option is kept: the next call goes on from it, unless `self.option` is None again."""
+        mean, _, log_mu, ends = self(self.statistics.normalize(obs.to(self.std.device)))
+        before = torch.full_like(log_mu[..., :1], -1) if self.option is None else self.option
+        log_high = high_log_prob(log_mu, ends, before)
+        self.option = choose(log_high) if choose else log_high.argmax(-1, keepdim=True)
+        return pick(mean, self.option).squeeze(2).clamp(-1, 1).cpu()
+
+
+# --------------------------------------------------------------------------------------- densities and losses
+
+
+def pick(x: Tensor, chosen: Tensor) -> Tensor:  # Copied from pmoe_sac.pick
+    """x (S, B, K, A) of the chosen primitives (S, B, J) -> (S, B, J, A)"""
+    return x.take_along_dim(chosen.unsqueeze(-1), 2)
+
+
+def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:  # Copied from pmoe_sac.draw_primitive
+    """J draws k ~ w a state, by inverting the distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
+    cumulative = log_w.exp().cumsum(-1).unsqueeze(2)  # (S, B, 1, K)
+    below = cumulative < uniform.unsqueeze(-1)  # (S, B, J, K)
+    # Rounding may leave the sum of w below 1, and a uniform number above it.
+    return below.sum(-1).clamp(max=log_w.shape[-1] - 1)
+
+
+def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied from pmoe_sac.log_density
+    """log N(u; mean, std^2), summed over the last axis"""
+    log_sqrt_2pi = 0.9189385332046727
+    z = (u - mean) / log_std.exp()
+    return (-0.5 * z.square() - log_std - log_sqrt_2pi).sum(-1)
+
+
+def high_log_prob(log_mu: Tensor, ends: Tensor, before: Tensor) -> Tensor:
+    """log pi_H(o|o', s) of all o: log mu(o|s) (S, B, K), logits of beta_o(s) (S, B, K), the option before o'
+    (S, B, 1), -1 where there is none -> (S, B, K)"""
+    options = torch.arange(log_mu.shape[-1], device=log_mu.device)
+    end = ends.gather(-1, before.long().clamp(min=0))  # (S, B, 1), of the option before
+    stay = torch.where(options == before, logsigmoid(-end), -torch.inf)
+    drawn = logsigmoid(end) + log_mu
+    return torch.where(before < 0, log_mu, torch.logaddexp(drawn, stay))
+
+
+def high_value(log_high: Tensor, q: Tensor) -> Tensor:
+    """v_H(o', s) = sum_o pi_H(o|o', s) q(s, o): (S, B, K) each -> (S, B, 1)"""
+    return (log_high.exp() * q).sum(-1, keepdim=True)
+
+
+def low_value(q: Tensor, option: Tensor) -> Tensor:
+    """v_L(s, o) = q(s, o): (S, B, K), (S, B, 1) -> (S, B, 1)"""
+    return q.gather(-1, option.long())
+
+
+# Copied from pmoe_ppo.surrogate_loss
+def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:
+    """-min(r A, clip(r, 1 - c, 1 + c) A) with the ratio r of new to old density (arXiv 1707.06347, eq. 7)"""
+    clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
+    return -torch.minimum(ratio * advantage, clipped * advantage)
+
+
+def half_squared_error(value: Tensor, returns: Tensor) -> Tensor:  # Copied from pmoe_ppo.half_squared_error
+    """Of V or Q against the lambda-return: (S, B, 1) each -> (S,)"""
+    return 0.5 * (value - returns).square().mean((1, 2))
+
+
+def option_entropy(log_high: Tensor) -> Tensor:
+    """Of pi_H: (S, B, K) -> (S,)"""
+    return -(log_high.exp() * log_high).sum(-1).mean(1)
+
+
+# Copied from pmoe_ppo.gae
+def gae(reward, value, next_value, terminated, done, gamma: float, gae_lambda: float) -> Tensor:
+    """Generalised advantages (arXiv 1506.02438, eq. 16); all (S, T, E, 1). `next_value` is that of the true
+    next observation: time limits bootstrap from it, terminations (which are `done` too) do not."""
+    # Statistics move, and the value of one observation with them. Within an episode the next step's own value
+    # is taken, so that the sum telescopes.
+    inner = torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:])
+    next_value = torch.cat([inner, next_value[:, -1:]], 1)
+    advantage = reward + gamma * (1 - terminated) * next_value - value
+    steps = advantage.unbind(1)
+    decay = (gamma * gae_lambda * (1 - done)).unbind(1)
+    for t in reversed(range(len(steps) - 1)):
+        steps[t].addcmul_(decay[t], steps[t + 1])
+    return advantage
+
+
+# ------------------------------------------------------------------------------------------------------ agent
+
+
+class Drawn(NamedTuple):
+    """What the policies drew in the E environments of each seed; each field has the shape (S, E, .)"""
+
+    obs: Tensor  # normalised
+    action: Tensor
+    option: Tensor  # which one acted
+    before: Tensor  # the option before, -1 where an episode begins
+    high_log_prob: Tensor  # of the option
+    low_log_prob: Tensor  # of the action
+
+
+class Rollout(NamedTuple):  # Copied from pmoe_ppo.Rollout
+    """T steps of the E environments of each seed; each field has the shape (S, T, E, .)"""
+
+    drawn: Drawn
+    next_obs: Tensor  # not normalised
+    reward: Tensor
+    terminated: Tensor
+    done: Tensor  # terminated or truncated
+
+
+class Batch(NamedTuple):
+    """B steps of each seed to learn from; each field has the shape (S, B, .)"""
+
+    obs: Tensor  # normalised
+    action: Tensor
+    option: Tensor
+    before: Tensor
+    high_log_prob: Tensor  # of the policies that acted
+    low_log_prob: Tensor
+    high_advantage: Tensor
+    low_advantage: Tensor
+    high_returns: Tensor  # the lambda-returns
+    low_returns: Tensor
+
+
+class Agent(nn.Module):
+    """Networks and update of S seeds, which do not mix: losses are summed, gradients clipped one by one."""
+
+    def __init__(self, args: Args, obs_size: int, action_size: int, generators: list[Generator]):
+        super().__init__()
+        self.args = args
+        self.draws = 1  # random vectors that the policies take for a state
+        self.actor = Actor(obs_size, action_size, args.k, generators)
+        self.qf = mlp(obs_size, args.k, 1.0, generators)
+
+        seeds = len(generators)
+        device = generators[0].device
+        self.register_buffer("option", torch.full((seeds, args.num_envs, 1), -1.0, device=device))  # -1: none
+        rate = torch.full((seeds, 1, 1), args.learning_rate, device=device)
+        self.register_buffer("rate", rate)  # each seed's learning rate, 0 while it waits for the next rollout
+        parameters = [*self.actor.parameters(), *self.qf.parameters()]
+        self.adam = Adam(parameters, seeds, args.max_grad_norm)
+
+    def log_probs(self, action: Tensor, option: Tensor, mean, log_std, log_high) -> tuple[Tensor, Tensor]:
+        """log pi_H(o|o', s) of an option and log pi_L(a|s, o) of its action, (S, B, 1) each"""
+        option = option.long()
+        high = log_high.gather(-1, option)
+        low = log_density(action.unsqueeze(2), mean, log_std).gather(-1, option)
+        log_floor = torch.full_like(low, self.args.log_density_floor).log()
+        return torch.logaddexp(high, log_floor), torch.logaddexp(low, log_floor)
+
+    @torch.no_grad()
+    def draw(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> Drawn:
+        """Sees obs (S, E, O) and draws o ~ pi_H, which goes on or is a new one, and a ~ pi_L."""
+        self.actor.statistics.update(obs)
+        obs = self.actor.statistics.normalize(obs)
+        mean, log_std, log_mu, ends = self.actor(obs)
+        before = self.option.clone()
+        log_high = high_log_prob(log_mu, ends, before)
+        option = draw_primitive(log_high, uniform)
+        action = pick(mean + log_std.exp() * noise, option).squeeze(2)
+        self.option.copy_(option)
+        log_probs = self.log_probs(action, option, mean, log_std, log_high)
+        return Drawn(obs, action, option.to(obs.dtype), before, *log_probs)
+
+    @torch.no_grad()
+    def estimate(self, rollout: Rollout) -> tuple[Batch, Tensor]:
+        """The steps of a rollout as both processes see them; the explained variance of v_L (S,)"""
+        done = rollout.done
+        drawn = Drawn(*[field.flatten(1, 2) for field in rollout.drawn])
+        next_obs = self.actor.statistics.normalize(rollout.next_obs.flatten(1, 2))
+
+        # Values
+        q = self.qf(drawn.obs)
+        _, _, log_mu, ends = self.actor(drawn.obs)
+        high = high_value(high_log_prob(log_mu, ends, drawn.before), q).view_as(done)
+        low = low_value(q, drawn.option).view_as(done)
+        # What follows a step is the same for both: v_H is the expectation of the next v_L.
+        _, _, log_mu, ends = self.actor(next_obs)
+        next_high = high_value(high_log_prob(log_mu, ends, drawn.option), self.qf(next_obs)).view_as(done)
+
+        # Advantages
+        reward, terminated = rollout.reward, rollout.terminated
+        gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
+        high_advantage = gae(reward, high, next_high, terminated, done, gamma, gae_lambda)
+        low_advantage = gae(reward, low, next_high, terminated, done, gamma, gae_lambda)
+        low_returns = low_advantage + low
+        fields = (high_advantage, low_advantage, high_advantage + high, low_returns)
+        explained = 1 - low_advantage.flatten(1).var(1) / low_returns.flatten(1).var(1)
+        return Batch(*drawn, *[field.flatten(1, 2) for field in fields]), explained
+
+    def update(self, batch: Batch, high: Tensor) -> dict[str, Tensor]:
+        """One step of the high process in the seeds where `high` (S, 1, 1), of the low one elsewhere; returns
+        figures to log. No branch depends on a tensor, so that torch.compile takes it all into one graph."""
+        args = self.args
+        mean, log_std, log_mu, ends = self.actor(batch.obs)
+        log_high = high_log_prob(log_mu, ends, batch.before)
+        q = self.qf(batch.obs)
+
+        # The process of each seed; chosen before the loss, as the other's ratio may be infinite
+        of_option, of_action = self.log_probs(batch.action, batch.option, mean, log_std, log_high)
+        log_prob = torch.where(high, of_option, of_action)
+        old_log_prob = torch.where(high, batch.high_log_prob, batch.low_log_prob)
+        value = torch.where(high, high_value(log_high.detach(), q), low_value(q, batch.option))
+        advantage = torch.where(high, batch.high_advantage, batch.low_advantage)
+        returns = torch.where(high, batch.high_returns, batch.low_returns)
+        log_ratio = log_prob - old_log_prob
+        ratio = log_ratio.exp()
+
+        # Divergence; where it is too large, the seed learns nothing more from this rollout
+        approx_kl = (ratio - 1 - log_ratio).mean((1, 2))
+        if args.target_kl is not None:
+            near = approx_kl <= 1.5 * args.target_kl
+            self.rate.mul_(near.view(-1, 1, 1))
+
+        # Policy and value
+        policy_loss = surrogate_loss(ratio, normalize_advantage(advantage), args.clip_coef).mean((1, 2))
+        value_loss = half_squared_error(value, returns)
+        entropy = option_entropy(log_high) * high.flatten()  # of the high process alone
+        loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
+        self.adam.step(loss, self.rate)
+
+        clipped = (ratio - 1).abs() > args.clip_coef
+        switched = batch.option != batch.before
+        figures = {"losses/policy": policy_loss, "losses/value": value_loss, "losses/approx_kl": approx_kl}
+        figures |= {"losses/clip_fraction": clipped.float().mean((1, 2)), **routing_figures(log_high)}
+        figures |= {"routing/switched": switched.float().mean((1, 2))}
+        return {name: figure.detach() for name, figure in figures.items()}
+
+
+# ---------------------------------------------------------------------------------------------- training loop
+
+
+def train(args: Args) -> list[Path]:
+    """Trains the seeds side by side; returns their run directories. Ends the program with one line on bad
+    input (status 2), numbers that are not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
+    check(args)
+    device = torch.device("cuda" if args.device == "cuda" else "cpu")
+    seeds = range(args.seed, args.seed + args.num_seeds)
+    generators = [Generator(device).manual_seed(seed) for seed in seeds]
+    envs = Envs(args.env_id, len(seeds) * args.num_envs)
+    envs.start(np.concatenate([random_seeds(args.num_envs, seed, 0, 1) for seed in seeds]))
+    agent = Agent(args, envs.obs_size, envs.action_size, generators)
+    E = args.num_envs
+
+    with Runs(args, device, agent, envs, generators) as runs:  # new, or as at their last checkpoint
+        update, draw = compiled(args, device, agent.update, agent.draw)
+        while runs.step < args.total_timesteps:
+            # Act
+            step = runs.step
+            length = min(args.num_steps, (args.total_timesteps - step) // E)
+            noise = draw_noise(generators, length * E, agent.draws, envs.action_size)
+            drawn_steps = []
+            env_steps = []
+            for normal, uniform in zip(*by_step(noise, length)):
+                obs = torch.tensor(envs.obs, dtype=torch.float32, device=device)
+                drawn = draw(obs.unflatten(0, (len(seeds), E)), normal, uniform)
+                # An action that is not a number ends the run, with the rollout.
+                action = np.nan_to_num(drawn.action.flatten(0, 1).cpu().numpy())
+                next_obs, reward, terminated, truncated = envs.step(action)
+                done = terminated | truncated
+                agent.option.view(-1)[torch.from_numpy(done)] = -1  # the next episode begins without one
+                drawn_steps.append(kept(drawn))
+                env_steps.append((next_obs, reward, terminated, done))
+                step += E
+                for i in np.flatnonzero(done):
+                    runs.record_episode(i, step)
+                    envs.reset(i)
+
+            # Learn
+            drawn = Drawn(*stack_tensors(drawn_steps))
+            rollout = Rollout(drawn, *stack_arrays(env_steps, drawn.obs))
+            batch, explained = agent.estimate(rollout)
+            left = 1 - runs.step / args.total_timesteps if args.anneal_lr else 1.0
+            agent.rate.fill_(args.learning_rate * left)
+            figures = {"losses/explained_variance": explained}
+            _, uniform = draw_noise(generators, 1, agent.draws, envs.action_size)
+            for high in (uniform < 0.5, uniform >= 0.5):  # (S, 1, 1)
+                for minibatch in minibatches(batch, args.minibatch_size, args.update_epochs, generators):
+                    figures |= update(minibatch, high)
+
+            # Look: evaluation, progress, checkpoint, where they are due
+            runs.end_of_step(step, figures)
+        return runs.finish()
+
+
+def load_actor(run_dir: str | Path) -> Actor:
+    """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
+    state = load_part(run_dir, "actor")
+    obs_size = state["master.0.weight"].shape[1]
+    _, k, action_size = state["std"].shape
+    actor = Actor(obs_size, action_size, k, [Generator()])
+    actor.load_state_dict(state)
+    return actor
+
+
+# ============================================================================================================
+# THE SAME IN EVERY FILE of the PPO family, letter for letter, and no part of the method: layers of many
+# seeds, rollout, environments, run directories, checkpoints. `python tests/test_copies.py --write` copies it.
+# ============================================================================================================
+
 import ast
+import contextlib
+import copy
+import ctypes
 import hashlib
 import io
 import json
@@ -19,359 +419,577 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import sysconfig
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from datetime import timedelta
 from importlib import import_module, metadata, util
-from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import NoReturn
 
 import gymnasium as gym
-import numpy as np
-import torch
-import tyro
-from torch import Generator, Tensor, nn
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
-ALGO = Path(__file__).stem.replace("dac_ppo", "dac")  # in the name of its runs; a fork's is its own
-FREE = ("seed", "num_seeds", "run_dir", "device", "checkpoint_every", "resume", "overwrite", "track")
-CSV = {"episodes": "step,episodic_return,episodic_length\n", "eval": "step,return_mean,return_std,episodes\n"}
 
+class Linear(nn.Module):
+    """n linear layers side by side, (n, B, in) -> (n, B, out), each orthogonal at first, by its generator"""
 
-@dataclass
-class Args:
-    """DAC: double actor-critic over K options by proximal policy optimisation."""
-
-    env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "HalfCheetah-v4"  # Gymnasium ID, or ID,option=value,...
-    k: int = 4  # number of options
-    seed: int = 1  # the first seed
-    num_seeds: int = 1  # seeds trained side by side in this process: seed, seed + 1, ...
-    total_timesteps: int = 1_000_000  # environment steps of each seed
-    run_dir: str = "runs"  # where runs are kept: RUN_DIR/ENV/ALGO-kK[-TAG]/seedN
-    tag: str = ""  # name of this configuration; default: a hash of what differs from the defaults, if anything does
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cpu, as is usual for networks this small
-    compile: Literal["graph", "on", "off"] = "graph"  # torch.compile; graph: on a GPU replay it as a CUDA graph too
-    env_backend: Literal["gymnasium", "envpool"] = "gymnasium"  # envpool: in threads, for many seeds on many cores
-    eval_every: int = 10_000  # steps between evaluations of the deterministic policy, made at the end of a rollout
-    eval_episodes: int = 10  # episodes of an evaluation
-    checkpoint_every: int = 10_000  # steps between checkpoints, made at the end of a rollout; Ctrl-C and SIGTERM too
-    resume: bool = False  # go on from the last checkpoint
-    overwrite: bool = False  # delete an earlier run of the same name first
-    track: bool = False  # log to Weights & Biases too; needs wandb
-    num_envs: int = 1  # environments of each seed
-    num_steps: int = 2048  # steps of a rollout in each environment
-    gamma: float = 0.99  # discount factor
-    gae_lambda: float = 0.95  # lambda of generalised advantage estimation
-    learning_rate: float = 3e-4  # Adam's, for policy and critics
-    anneal_lr: bool = False  # let the learning rate fall to 0 over the run
-    minibatch_size: int = 64  # transitions of a minibatch
-    update_epochs: int = 5  # passes over a rollout for each of the two MDPs
-    clip_coef: float = 0.2  # the ratio is clipped to 1 - clip_coef and 1 + clip_coef
-    ent_coef: float = 0.01  # weight of the entropy of pi_H
-    vf_coef: float = 0.5  # weight of the value loss
-    max_grad_norm: float = 0.5  # each seed's gradient is clipped to it
-    target_kl: float | None = None  # beyond 1.5 times this approximate KL a seed waits for the next rollout
-    log_density_floor: float = 0.0  # added to densities before their logarithm; the released code: 1e-5
-
-
-def fail(message: str, status: int = 2) -> NoReturn:  # Copied from pmoe_sac.fail
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(status)  # 2: bad input, 1: it went wrong on the way
-
-
-def check(args: Args) -> None:  # Copied from pmoe_sac.check
-    for name, value in asdict(args).items():
-        low = 0 if type(value) is float or name in ("seed", "random_steps", "baseline_samples") else 1
-        high = 1 if name in ("gamma", "gae_lambda", "tau", "learning_rate") else 10**12
-        if type(value) in (int, float) and not low <= value <= high:  # NaN too
-            fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
-    if args.resume and args.overwrite:
-        fail("--resume goes on with a run and --overwrite deletes it: give one of them")
-    if args.track and not util.find_spec("wandb"):
-        fail("--track needs wandb: pip install wandb")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        fail("--device cuda: torch finds no CUDA GPU here; use --device cpu or auto")
-
-
-class Envs:  # Copied from pmoe_sac.Envs
-    def __init__(self, env_id: str, n: int, backend: str = "gymnasium", **kwargs):
-        """n environments of one task with flat Box spaces. None resets itself: the last observation is the true one."""
-        parts = re.split(r",(\w+)=([-+\d.e]+|True|False|None|'[^']*')", env_id)  # ID, option, value, rest, option, ...
-        try:
-            name, options = "".join(parts[::3]), dict(zip(parts[1::3], map(ast.literal_eval, parts[2::3])))
-            self.envs = [gym.make(name, **options, **kwargs) for _ in range(n if backend == "gymnasium" else 0)]
-            self.new_pool = lambda **seed: import_module("envpool").make_gymnasium(name, num_envs=n, **options, **seed)
-            self.pool = None if self.envs else self.new_pool()
-        except Exception as error:  # noqa: BLE001  environments raise anything; the messages name what is near
-            fail(f"--env {env_id}, --env-backend {backend}: {error}")
-        spaces = [getattr(self.pool or self.envs[0], f"{name}_space") for name in ("observation", "action")]
-        if not all(isinstance(x, gym.spaces.Box) and len(x.shape) == 1 for x in spaces) or not spaces[1].is_bounded():
-            fail(f"--env {env_id} needs flat Box spaces, bounded for actions, but has {spaces[0]} and {spaces[1]}")
-        self.obs_size, (self.low, self.high) = spaces[0].shape[0], np.float32([spaces[1].low, spaces[1].high])
-        self.n, self.obs, self.returns = n, np.zeros((n, self.obs_size)), np.zeros(n)
-        self.random_state, self.actions = [{}] * n, [[] for _ in range(n)]  # at the last reset, and since then
-
-    def start(self, seeds) -> None:
-        """Begins anew, each environment from its seed."""
-        self.pool = self.pool and self.new_pool(seed=[*map(int, seeds)])
-        for env, seed in zip(self.envs, seeds):
-            env.reset(seed=int(seed))  # gives it its generator
-        for i in range(self.n):
-            self.reset(i)
-
-    def reset(self, i: int, random_state: dict | None = None, actions=()) -> None:
-        """The next episode of environment i, or an earlier one up to where it was; EnvPool's begins a new one."""
-        if self.envs:
-            generator = self.envs[i].unwrapped.np_random.bit_generator
-            generator.state = self.random_state[i] = random_state or generator.state
-        self.obs[i] = self.pool.reset(np.int32([i]))[0][0] if self.pool else self.envs[i].reset()[0]
-        self.returns[i], self.actions[i] = 0, []
-        for action in actions if self.envs else ():
-            self.step(action[None], np.int32([i]))
-
-    def step(self, action: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Moves environments `ids`: (n, A) -> next_obs (n, O), reward, terminated and truncated (n,)"""
-        each = (self.envs[i].step(a.copy()) for i, a in zip(ids, action))
-        results = self.pool.step(action, ids) if self.pool else zip(*each)
-        self.obs[ids], reward, terminated, truncated = (np.array(x) for _, x in zip(range(4), results))
-        self.returns[ids] += reward
-        for i, a in zip(ids, action):
-            self.actions[i].append(a)
-        return self.obs[ids], reward, terminated, truncated
-
-    def evaluate(self, act, seeds, step: int) -> np.ndarray:
-        """Undiscounted returns (S, E), new episodes at every step of a run; act: (S, E, O) -> (S, E, A)"""
-        n, running = self.n // len(seeds), np.arange(self.n, dtype=np.int32)
-        self.start(np.concatenate([np.random.SeedSequence([seed, step]).generate_state(n) // 2 for seed in seeds]))
-        while len(running):
-            action = act(torch.as_tensor(self.obs, dtype=torch.float32).unflatten(0, (-1, n))).flatten(0, 1).numpy()
-            _, _, terminated, truncated = self.step(action[running].clip(self.low, self.high), running)
-            running = running[~(terminated | truncated)]
-        return self.returns.reshape(-1, n).copy()
-
-
-class Linear(nn.Module):  # Copied from pmoe_ppo.Linear
     def __init__(self, fan_in: int, fan_out: int, gain: float, generators: list[Generator]):
-        """S linear layers side by side, (S, B, in) -> (S, B, out), each orthogonal at first, by its generator."""
         super().__init__()
-        empty = (torch.empty(fan_in, fan_out, device=g.device) for g in generators)
-        weight = torch.stack([nn.init.orthogonal_(x, gain, g) for x, g in zip(empty, generators)])
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.zeros_like(weight[:, :1]))
+        weights = []
+        for generator in generators:
+            empty = torch.empty(fan_in, fan_out, device=generator.device)
+            weights.append(nn.init.orthogonal_(empty, gain, generator))
+        self.weight = nn.Parameter(torch.stack(weights))
+        self.bias = nn.Parameter(torch.zeros_like(self.weight[:, :1]))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class Statistics(nn.Module):  # Copied from pmoe_ppo.Statistics
-    def __init__(self, size: int, generators: list[Generator]):
-        """Mean and spread of all that each of S seeds has seen, from its sums of 1, x and x^2 in double precision."""
-        super().__init__()
-        self.register_buffer("sums", torch.zeros(len(generators), 3, size, device=generators[0].device).double())
-
-    def update(self, x: Tensor) -> None:  # (S, B, size)
-        self.sums += torch.stack([torch.ones_like(x), x, x.double().square()], 1).sum(2)
-
-    def normalize(self, x: Tensor, centered: bool = True) -> Tensor:
-        """x (S, B, size) in standard deviations, from the mean or from 0, at most 10"""
-        mean, square = (self.sums[:, 1:] / self.sums[:, :1].clamp(min=1)).split(1, 1)
-        return ((x - mean * centered) / (square - mean.square()).clamp(min=1e-8).sqrt()).clamp(-10, 10).to(x.dtype)
-
-
-class Actor(nn.Module):
-    def __init__(self, obs_size: int, k: int, action_size: int, generators: list[Generator]):
-        """Master and options of S seeds, a generator each, and the statistics of the observations they saw."""
-        super().__init__()
-        self.k, self.statistics, self.option = k, Statistics(obs_size, generators), None
-        each = [g for g in generators for _ in range(k)]  # option k of seed s is network s K + k
-        self.master, self.ends = mlp(obs_size, k, 0.01, generators), mlp(obs_size, 1, 0.01, each)
-        self.mean = mlp(obs_size, action_size, 0.01, each)
-        self.std = nn.Parameter(torch.zeros(len(generators), k, action_size, device=generators[0].device))
-
-    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """normalised obs (S, B, O) -> mean (S, B, K, A), log_std (S, 1, K, A), log mu, logit of beta (S, B, K)"""
-        x = obs.repeat_interleave(self.k, 0)  # (S K, B, O)
-        mean, ends = (f(x).unflatten(0, (-1, self.k)).transpose(1, 2) for f in (self.mean, self.ends))
-        log_std = nn.functional.softplus(self.std).log().unsqueeze(1)
-        return mean.tanh(), log_std, self.master(obs).log_softmax(-1), ends.squeeze(-1)
-
-    @torch.no_grad()
-    def act(self, obs: Tensor, choose=None) -> Tensor:
-        """Mean action (S, B, A) of the option that `choose` takes by log pi_H, or of the likeliest; kept in `option`"""
-        mean, _, log_mu, ends = self(self.statistics.normalize(obs.to(self.std.device)))
-        before = torch.full_like(log_mu[..., :1], -1) if self.option is None else self.option
-        log_high = high_log_prob(log_mu, ends, before)
-        self.option = choose(log_high) if choose else log_high.argmax(-1, keepdim=True)
-        return mean.take_along_dim(self.option.unsqueeze(-1), 2).squeeze(2).cpu()
-
-
-def mlp(fan_in: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:  # Copied from pmoe_ppo.mlp
+def mlp(fan_in: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:
     """A network for each generator, as V and Q are: (S, B, fan_in) -> (S, B, fan_out)"""
-    fc1, fc2, fc3 = (Linear(*x, generators) for x in ((fan_in, 64, 2**0.5), (64, 64, 2**0.5), (64, fan_out, gain)))
+    fc1 = Linear(fan_in, 64, 2**0.5, generators)
+    fc2 = Linear(64, 64, 2**0.5, generators)
+    fc3 = Linear(64, fan_out, gain, generators)
     return nn.Sequential(fc1, nn.Tanh(), fc2, nn.Tanh(), fc3)
 
 
-def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:  # Copied from pmoe_sac.draw_primitive
-    """J draws k ~ w a state, by the inverse of its distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
-    return (log_w.exp().cumsum(-1).unsqueeze(2) < uniform.unsqueeze(-1)).sum(-1).clamp(max=log_w.shape[-1] - 1)
+class Adam(nn.Module):
+    """Adam (arXiv 1412.6980) on tensors alone, so that torch.compile takes its step into the graph of the
+    update, as it does not with torch.optim. Every seed has its own gradient norm and learning rate. The state
+    is in buffers, and so in the agent's state_dict."""
 
-
-def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied from pmoe_sac.log_density
-    """log N(u; mean, std^2), summed over the last axis"""
-    return (-0.5 * ((u - mean) / log_std.exp()).square() - log_std - 0.9189385332046727).sum(-1)  # log sqrt(2 pi)
-
-
-def high_log_prob(log_mu: Tensor, ends: Tensor, before: Tensor) -> Tensor:
-    """log pi_H(o|o', s) (S, B, K) from log mu(o|s) and logits of beta_o(s), (S, B, K), and o' (S, B, 1), -1 for none"""
-    same = torch.arange(log_mu.shape[-1], device=log_mu.device) == before
-    ends = ends.gather(-1, before.long().clamp(min=0))
-    stay = torch.where(same, nn.functional.logsigmoid(-ends), -torch.inf)
-    return torch.where(before < 0, log_mu, torch.logaddexp(nn.functional.logsigmoid(ends) + log_mu, stay))
-
-
-def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:  # Copied from pmoe_ppo.surrogate_loss
-    """-min(r A, clip(r, 1 - c, 1 + c) A) with the ratio r = pi(a|s) / pi_old(a|s) (arXiv 1707.06347, eq. 7)"""
-    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip_coef, 1 + clip_coef) * advantage)
-
-
-def gae(reward, value, next_value, terminated, done, gamma, gae_lambda) -> Tensor:  # Copied from pmoe_ppo.gae
-    """Generalised advantages (arXiv 1506.02438, eq. 16), (S, T, E, 1). next_value is of true next observations: time
-    limits bootstrap from it, terminations (also `done`) do not. Within a chain the next step's value itself counts."""
-    next_value = torch.cat([torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:]), next_value[:, -1:]], 1)
-    advantage = reward + gamma * (1 - terminated) * next_value - value
-    steps, keep = advantage.unbind(1), (gamma * gae_lambda * (1 - done)).unbind(1)
-    for t in reversed(range(len(steps) - 1)):
-        steps[t].addcmul_(keep[t], steps[t + 1])
-    return advantage
-
-
-class Agent(nn.Module):
-    def __init__(self, args: Args, obs_size: int, action_size: int, generators: list[Generator]):
-        """Networks and update of S seeds, independent: a loss is summed over them, gradients are clipped one by one."""
+    def __init__(self, parameters, seeds: int, max_norm: float):
         super().__init__()
-        self.args, self.draws, self.sizes = args, 1, (obs_size, action_size, 1, 1, 1, 1)
-        self.actor, self.qf = Actor(obs_size, args.k, action_size, generators), mlp(obs_size, args.k, 1.0, generators)
-        self.register_buffer("rate", torch.full_like(self.actor.std[:, :1, :1], args.learning_rate))  # of each seed
-        self.register_buffer("option", torch.full_like(self.rate, -1).repeat(1, args.num_envs, 1))  # -1: none yet
-        self.learning = [*self.actor.parameters(), *self.qf.parameters()]
-        self.adam = nn.ModuleList(nn.ParameterList([x * 0, x * 0, *x.new_ones(2, len(x), 1, 1)]) for x in self.learning)
+        self.learnt = list(parameters)  # in a plain list: they belong to another module
+        self.seeds = seeds
+        self.max_norm = max_norm
+        for i, parameter in enumerate(self.learnt):
+            self.register_buffer(f"mean{i}", torch.zeros_like(parameter))
+            self.register_buffer(f"square{i}", torch.zeros_like(parameter))
+            ones = torch.ones(len(parameter), 1, 1, device=parameter.device)
+            self.register_buffer(f"power1_{i}", ones)  # 0.9**step
+            self.register_buffer(f"power2_{i}", ones.clone())  # 0.999**step
 
-    def minimize(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
-        """A step of Adam (arXiv 1412.6980) on tensors alone, each seed's gradient clipped; none where its rate is 0."""
-        moments = [x for p in parameters for q, x in zip(self.learning, self.adam) if q is p]
-        gradients = torch.autograd.grad(loss.sum(), parameters)
+    def step(self, loss: Tensor, rate: Tensor) -> None:
+        """A step down the gradient of the loss (S,), summed over the seeds, with learning rates (S, 1, 1). A
+        seed whose rate is 0 stays as it is, its moments too."""
+        gradients = torch.autograd.grad(loss.sum(), self.learnt)
         with torch.no_grad():
-            norm = sum(x.reshape(len(self.rate), -1, 1).square().sum(1, True) for x in gradients).sqrt()  # (S, 1, 1)
-            clip, active = (self.args.max_grad_norm / (norm + 1e-6)).clamp(max=1), (self.rate > 0).to(norm.dtype)
-            for p, gradient, (m, v, beta1, beta2) in zip(parameters, gradients, moments):  # 0.9**step, 0.999**step
-                c, a, rate = (x.repeat_interleave(len(p) // len(norm), 0) for x in (clip, active, self.rate))
-                beta1.mul_(1 - 0.1 * a), beta2.mul_(1 - 0.001 * a)
-                gradient = torch.where(a > 0, gradient * c, 0)
-                m.lerp_(gradient, 0.1 * a), v.lerp_(gradient.square(), 0.001 * a)
-                p.sub_(rate * m / (1 - beta1 + 1e-12) / ((v / (1 - beta2 + 1e-12)).sqrt() + 1e-5))  # not 0/0
+            norm = self.norm(gradients)
+            clip = (self.max_norm / (norm + 1e-6)).clamp(max=1)
+            active = (rate > 0).to(norm.dtype)
+            for i, (parameter, gradient) in enumerate(zip(self.learnt, gradients)):
+                each = len(parameter) // self.seeds  # networks of a seed
+                a = active.repeat_interleave(each, 0)
+                mean = getattr(self, f"mean{i}")
+                square = getattr(self, f"square{i}")
+                power1 = getattr(self, f"power1_{i}")
+                power2 = getattr(self, f"power2_{i}")
+                power1.mul_(1 - 0.1 * a)
+                power2.mul_(1 - 0.001 * a)
+                gradient = torch.where(a > 0, gradient * clip.repeat_interleave(each, 0), 0)
+                mean.lerp_(gradient, 0.1 * a)
+                square.lerp_(gradient.square(), 0.001 * a)
+                # Before a seed's first step its powers are 1: the 1e-12 makes that 0 and not 0/0.
+                root = (square / (1 - power2 + 1e-12)).sqrt() + 1e-5
+                parameter.sub_(rate.repeat_interleave(each, 0) * mean / (1 - power1 + 1e-12) / root)
 
-    def log_probs(self, policy: tuple, action: Tensor, option: Tensor, before: Tensor) -> tuple[Tensor, ...]:
-        """Of what the actor says: log pi_H(o|o', s) and log pi_L(a|s, o), (S, B, 1), and log pi_H of all options"""
-        every, low = high_log_prob(*policy[2:], before), log_density(action.unsqueeze(2), *policy[:2])  # (S, B, K)
-        floor = torch.full_like(low[..., :1], self.args.log_density_floor).log()
-        return *(torch.logaddexp(x.gather(-1, option.long()), floor) for x in (every, low)), every
-
-    @torch.no_grad()
-    def draw(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:
-        """Sees obs (S, E, O), draws o ~ pi_H and a ~ pi_o: normalised obs, a, o, o', log pi_H and log pi_L in one"""
-        self.actor.statistics.update(obs)
-        obs, before = self.actor.statistics.normalize(obs), self.option.clone()
-        policy = mean, log_std, *_ = self.actor(obs)
-        option = draw_primitive(high_log_prob(*policy[2:], before), uniform)
-        action = (mean + log_std.exp() * noise).take_along_dim(option.unsqueeze(-1), 2).squeeze(2)
-        self.option.copy_(option)
-        return torch.cat([obs, action, option, before, *self.log_probs(policy, action, option, before)[:2]], -1)
-
-    @torch.no_grad()
-    def rollout(self, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """As in pmoe_ppo.py; the rows (S, T E, O + A + 8) end in advantages and lambda-returns, each of high and low"""
-        drawn, next_obs, reward, terminated, done = steps.split((sum(self.sizes), self.sizes[0], 1, 1, 1), -1)
-        obs, _, option, before, *_ = drawn.flatten(1, 2).split(self.sizes, -1)
-        next_obs = self.actor.statistics.normalize(next_obs.flatten(1, 2))
-        low, q = self.qf(obs).gather(-1, option.long()).view_as(done), (self.qf(obs), self.qf(next_obs))
-        probs = (high_log_prob(*self.actor(x)[2:], o).exp() for x, o in ((obs, before), (next_obs, option)))
-        high, next_high = ((pi * x).sum(-1).view_as(done) for pi, x in zip(probs, q))
-        known = (terminated, done, self.args.gamma, self.args.gae_lambda)
-        advantages = [gae(reward, value, next_high, *known) for value in (high, low)]  # v_H is the expected next v_L
-        rows = torch.cat([drawn, *advantages, high + advantages[0], low + advantages[1]], -1).flatten(1, 2)
-        return rows, 1 - rows[..., -3].var(1) / rows[..., -1].var(1)
-
-    def update(self, rows: Tensor, high: Tensor) -> dict[str, Tensor]:
-        """A step on B of a rollout's rows for the high MDP where `high` (S, 1, 1), for the low one elsewhere"""
-        args, (obs, action, option, before, *both) = self.args, rows.split((*self.sizes, 1, 1, 1, 1), -1)
-        q, (*log_prob, every) = self.qf(obs), self.log_probs(self.actor(obs), action, option, before)
-        value = (every.detach().exp() * q).sum(-1, keepdim=True), q.gather(-1, option.long())
-        pairs = (log_prob, both[:2], both[2:4], both[4:], value)
-        new, old, advantage, returns, value = (torch.where(high, *x) for x in pairs)
-        log_ratio = new - old
-        ratio, approx_kl = log_ratio.exp(), (log_ratio.exp() - 1 - log_ratio).mean((1, 2))  # (S,)
-        if args.target_kl is not None:
-            self.rate.mul_((approx_kl <= 1.5 * args.target_kl).view(-1, 1, 1))
-        advantage = (advantage - advantage.mean(1, True)) / (advantage.std(1, keepdim=True) + 1e-8)
-        policy_loss = surrogate_loss(ratio, advantage, args.clip_coef).mean((1, 2))
-        value_loss = 0.5 * (value - returns).square().mean((1, 2))
-        entropy = -(every.exp() * every).sum(-1).mean(1)
-        self.minimize(policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy * high.flatten(), self.learning)
-        figures = {"losses/policy": policy_loss, "losses/value": value_loss, "losses/approx_kl": approx_kl}
-        figures |= {"losses/clip_fraction": ((ratio - 1).abs() > args.clip_coef).float().mean((1, 2))}
-        figures |= {"routing/entropy": entropy, "routing/switched": (option != before).float().mean((1, 2))}
-        figures |= {f"routing/usage_{k}": x for k, x in enumerate(every.exp().mean(1).unbind(-1))}
-        return {name: x.detach() for name, x in figures.items()}
+    def norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
+        """Of the gradient of each seed, (S, 1, 1)"""
+        squares = [gradient.reshape(self.seeds, -1).square().sum(1) for gradient in gradients]
+        return torch.stack(squares).sum(0).sqrt().view(-1, 1, 1)
 
 
-def load(path: Path) -> dict:  # Copied from pmoe_sac.load
-    """The content of a .json file or of a checkpoint, tensors on the CPU; ends the program if it cannot be had."""
-    try:
-        return dict(json.loads(path.read_text()) if path.suffix == ".json" else torch.load(path, "cpu"))  # weights only
-    except Exception as error:  # noqa: BLE001  torch raises many kinds
-        fail(f"{path} is missing or damaged ({type(error).__name__}); start anew, without --resume or with --overwrite")
+class Statistics(nn.Module):
+    """Mean and spread of all that each seed has seen, from its sums of 1, x and x^2 in double precision"""
+
+    def __init__(self, size: int, generators: list[Generator]):
+        super().__init__()
+        sums = torch.zeros(len(generators), 3, size, dtype=torch.float64, device=generators[0].device)
+        self.register_buffer("sums", sums)
+
+    def update(self, x: Tensor) -> None:
+        """x (S, B, size)"""
+        powers = torch.stack([torch.ones_like(x), x, x.double().square()], 1)
+        self.sums += powers.sum(2)
+
+    def normalize(self, x: Tensor, centered: bool = True) -> Tensor:
+        """x (S, B, size) in standard deviations, from the mean or from 0, at most 10"""
+        count = self.sums[:, :1].clamp(min=1)
+        mean, square = (self.sums[:, 1:] / count).split(1, 1)
+        std = (square - mean.square()).clamp(min=1e-8).sqrt()
+        deviation = x - mean if centered else x
+        return (deviation / std).clamp(-10, 10).to(x.dtype)
 
 
-class Runs:  # Copied from pmoe_sac.Runs
-    def __init__(self, args: Args, device: torch.device):
-        """The directories RUN_DIR/ENV/ALGO-kK[-TAG]/seedN, new or as at the last checkpoints, which are `states`. Ends
-        the program, and changes nothing, where this cannot be. From then on, Ctrl-C and SIGTERM fill `stop`."""
-        named = (*FREE, "env_id", "k", "tag", "compile")  # in the path itself, or without a say but in the last digits
-        changed = {n: x for n, x in vars(args).items() if n not in named and x != getattr(Args, n)}
-        tag = args.tag or (hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6] if changed else "")
-        name = f"{args.env_id.replace('/', '-')}/{ALGO}-k{args.k}{tag and '-'}{tag.replace('/', '-')}"
-        self.paths = [Path(args.run_dir, name, f"seed{args.seed + s}") for s in range(args.num_seeds)]
+class RewardScale(nn.Module):
+    """Divides rewards by the running standard deviation of the discounted return, for each seed"""
+
+    def __init__(self, num_envs: int, gamma: float, generators: list[Generator]):
+        super().__init__()
+        self.gamma = gamma
+        self.statistics = Statistics(1, generators)
+        discounted = torch.zeros(len(generators), num_envs, 1, device=generators[0].device)
+        self.register_buffer("discounted", discounted)
+
+    def forward(self, reward: Tensor, done: Tensor) -> Tensor:
+        """T steps (S, T, E, 1) each -> (S, T, E, 1)"""
+        returns = reward.clone()
+        for now, end in zip(returns.unbind(1), done.unbind(1)):
+            now.add_(self.discounted, alpha=self.gamma)
+            self.discounted.copy_(now * (1 - end))
+        self.statistics.update(returns.flatten(1, 2))
+        scaled = self.statistics.normalize(reward.flatten(1, 2), centered=False)
+        return scaled.view_as(reward)
+
+
+def normalize_advantage(advantage: Tensor) -> Tensor:
+    """(S, B, 1), each seed's to mean 0 and standard deviation 1"""
+    deviation = advantage - advantage.mean(1, keepdim=True)
+    return deviation / (advantage.std(1, keepdim=True) + 1e-8)
+
+
+def by_step(noise: tuple[Tensor, Tensor], length: int) -> list[Tensor]:
+    """Noise (S, T E, .) -> (T, S, E, .), each step's in one piece"""
+    return [x.unflatten(1, (length, -1)).transpose(0, 1).contiguous() for x in noise]
+
+
+def kept(drawn: Drawn) -> Drawn:
+    """What was drawn, to be kept: on a GPU a copy, as a CUDA graph's next call writes to the same place"""
+    return type(drawn)(*[x.clone() for x in drawn]) if drawn.obs.is_cuda else drawn
+
+
+def stack_tensors(steps: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Of T steps, fields (S, E, .) -> (S, T, E, .)"""
+    return [torch.stack(field, 1) for field in zip(*steps)]
+
+
+def stack_arrays(steps: list[tuple[np.ndarray, ...]], like: Tensor) -> list[Tensor]:
+    """Of T steps, fields (S E, .) or (S E,) -> (S, T, E, .), on the device of `like`, (S, T, E, .) as well"""
+    S, T, E, _ = like.shape
+    fields = []
+    for field in zip(*steps):
+        x = np.stack(field).astype(np.float32).reshape(T, S, E, -1)
+        fields.append(torch.from_numpy(x).to(like.device).transpose(0, 1).contiguous())
+    return fields
+
+
+def minibatches(batch: Batch, size: int, epochs: int, generators: list[Generator]):
+    """Shuffled passes over a batch as one stream, cut into minibatches; what is left over is dropped."""
+    rows = torch.cat(batch, -1)  # side by side, so that a minibatch is one gather for each seed
+    sizes = [field.shape[-1] for field in batch]
+    n = rows.shape[1]
+    orders = [torch.rand(epochs, n, generator=g, device=rows.device).argsort() for g in generators]
+    stream = torch.stack(orders).flatten(1)  # (S, epochs N)
+    for index in stream.split(size, 1)[: epochs * n // size]:
+        drawn = [x[i] for x, i in zip(rows, index)]
+        yield type(batch)(*torch.stack(drawn).split(sizes, -1))
+
+
+def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
+    """What TensorBoard shows of the router, (S,) each: its entropy, and how much it uses each primitive"""
+    w = log_w.exp()
+    figures = {"routing/entropy": -(w * log_w).sum(-1).mean(-1)}
+    for k, usage in enumerate(w.mean(1).unbind(-1)):
+        figures[f"routing/usage_{k}"] = usage
+    return figures
+
+
+# -------------------------------------------------------------------------------- the SAC family has this too
+
+FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
+FREE += ("checkpoint_every", "resume", "overwrite", "keep_replay", "track")  # no say in what is learnt
+HEADERS = {
+    "episodes": "step,episodic_return,episodic_length\n",
+    "eval": "step,return_mean,return_std,episodes\n",
+}
+
+
+def draw_noise(generators: list[Generator], n: int, draws: int, action_size: int) -> tuple[Tensor, Tensor]:
+    """Normal (S, n, J, A) and uniform (S, n, J) numbers, each seed's from its own generator"""
+    device = generators[0].device
+    normal = [torch.randn((n, draws, action_size), generator=g, device=device) for g in generators]
+    uniform = [torch.rand((n, draws), generator=g, device=device) for g in generators]
+    return torch.stack(normal), torch.stack(uniform)
+
+
+class Envs:
+    """n environments of one task, whose actions are in [-1, 1], in units of their bounds. None resets itself:
+    an episode's last observation is the true one."""
+
+    def __init__(self, env_id: str, n: int, **kwargs):
+        try:
+            self.envs = [make_env(env_id, **kwargs) for _ in range(n)]
+        except Exception as error:  # noqa: BLE001  environments raise anything
+            fail(f"--env {env_id}: {error}")  # Gymnasium's messages name what is near
+        obs_space = self.envs[0].observation_space
+        self.action_space = self.envs[0].action_space
+        for space in (obs_space, self.action_space):
+            if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+                fail(f"--env {env_id} must have flat Boxes of observations and actions, but has {space}")
+        low = self.action_space.low.astype(float)
+        high = self.action_space.high.astype(float)
+        self.scale = high / 2 - low / 2
+        if not np.isfinite(self.scale).all() or not self.scale.all():
+            fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
+        self.shift = low + self.scale
+        self.n = n
+        self.obs_size = obs_space.shape[0]
+        self.action_size = len(low)
+        self.obs = np.zeros((n, self.obs_size))
+        self.returns = np.zeros(n)
+        # With the random state at the last reset and the actions since then, an episode can be replayed.
+        self.random_state = [{}] * n
+        self.actions = [[] for _ in range(n)]
+
+    def start(self, seeds) -> None:
+        """Begins anew, each environment from its seed."""
+        for i, (env, seed) in enumerate(zip(self.envs, seeds)):
+            env.reset(seed=int(seed))  # gives it its generator
+            self.reset(i)
+
+    def reset(self, i: int, random_state: dict | None = None, actions=()) -> None:
+        """The next episode of environment i, or an earlier one up to where it was"""
+        generator = self.envs[i].unwrapped.np_random.bit_generator
+        if random_state:
+            generator.state = random_state
+        self.random_state[i] = generator.state
+        self.obs[i], _ = self.envs[i].reset()
+        self.returns[i] = 0
+        self.actions[i] = []
+        for action in actions:
+            self.step(action[None], [i])
+
+    def step(self, action: np.ndarray, ids=None) -> tuple[np.ndarray, ...]:
+        """Moves all, or `ids`: action (n, A) -> next_obs (n, O), reward, terminated, truncated (n,)"""
+        ids = range(self.n) if ids is None else ids
+        space = self.action_space
+        scaled = (self.shift + self.scale * action).astype(space.dtype).clip(space.low, space.high)
+        obs, reward, terminated, truncated, _ = zip(*[self.envs[i].step(a) for i, a in zip(ids, scaled)])
+        for i, a in zip(ids, action):
+            self.actions[i].append(a)
+        self.obs[ids] = obs
+        self.returns[ids] += reward
+        return np.array(obs), np.array(reward), np.array(terminated), np.array(truncated)
+
+    def evaluate(self, act, seeds, step: int) -> np.ndarray:
+        """Undiscounted returns (S, E) of new episodes, others at every step; act: (S, E, O) -> (S, E, A)"""
+        episodes = self.n // len(seeds)
+        self.start(np.concatenate([random_seeds(episodes, seed, step) for seed in seeds]))
+        running = np.arange(self.n)
+        while len(running):
+            obs = torch.as_tensor(self.obs, dtype=torch.float32).unflatten(0, (len(seeds), episodes))
+            action = act(obs).flatten(0, 1).numpy()
+            _, _, terminated, truncated = self.step(action[running], running)
+            running = running[~(terminated | truncated)]
+        return self.returns.reshape(len(seeds), episodes).copy()
+
+
+def make_env(env_id: str, **kwargs) -> gym.Env:
+    """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
+    with contextlib.suppress(ModuleNotFoundError):
+        import_module("pmoe.envs")  # registers its environments, where pmoe is installed
+    outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
+    name, *options = re.split(rf",(?=\w+=){outside_quotes}", env_id)
+    for option in options:
+        key, _, value = option.partition("=")
+        try:
+            kwargs[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            raise ValueError(
+                f"{option} is not a number, True, False, None, or text in single quotes"
+            ) from None
+    return gym.make(name, **kwargs)
+
+
+def random_seeds(n: int, *entropy: int) -> np.ndarray:
+    """n seeds for environments, (n,)"""
+    return np.random.SeedSequence(entropy).generate_state(n) // 2
+
+
+def compiled(args: Args, device: torch.device, *functions) -> list:
+    """The functions, by torch.compile where there is a C++ compiler, on a GPU as CUDA graphs"""
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        # Keep freed memory: to get it from the system again costs page faults, which are slow.
+        for option, value in ((-1, 2**30), (-3, 2**25), (-3, 2**30)):
+            ctypes.CDLL(None).mallopt(option, value)
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    if args.compile == "off":
+        return list(functions)
+    if not compiler or not headers:
+        print("not compiled, and therefore slower: a C++ compiler or Python.h is missing", flush=True)
+        return list(functions)
+    print("compiling at the first update, which takes up to a minute; --compile off skips it", flush=True)
+    torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
+    options = {"triton.cudagraphs": device.type == "cuda" and args.compile == "graph"}
+    return [torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in functions]
+
+
+def free_options(args: Args) -> tuple[str, ...]:
+    """Options that have no say in what is learnt"""
+    if getattr(args, "anneal_lr", False):  # the learning rate depends on how long the run is
+        return tuple(name for name in FREE if name != "total_timesteps")
+    return FREE
+
+
+def run_paths(args: Args) -> list[Path]:
+    """RUN_DIR/ENV/ALGO-kK[-TAG]/seedN of each seed; TAG is by default a hash of what is not the default"""
+    elsewhere = (*free_options(args), "env_id", "k", "tag", "compile")  # in the path itself, or without a say
+    changed = {}
+    for name, value in vars(args).items():
+        if name not in elsewhere and value != getattr(Args, name):
+            changed[name] = value
+    tag = args.tag.replace("/", "-")
+    if changed and not tag:
+        tag = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6]
+    method = f"{ALGO}-k{args.k}-{tag}".removesuffix("-")
+    folder = Path(args.run_dir, args.env_id.replace("/", "-"), method)
+    return [folder / f"seed{seed}" for seed in range(args.seed, args.seed + args.num_seeds)]
+
+
+class Runs:
+    """The run directories of S seeds: configuration, CSV files, TensorBoard, checkpoints; and the progress"""
+
+    def __init__(self, args: Args, device, agent: nn.Module, envs: Envs, generators, buffer=None):
+        """New directories, or everything as at the last checkpoint. Ends the program, having changed nothing,
+        where that cannot be. Inside `with`, Ctrl-C and SIGTERM end training at a checkpoint."""
+        self.args = args
+        self.device = device
+        self.agent = agent
+        self.envs = envs
+        self.generators = generators
+        self.buffer = buffer  # of the SAC family
+        self.paths = run_paths(args)
+        self.seeds = range(args.seed, args.seed + args.num_seeds)
+        self.eval_envs = Envs(args.env_id, args.num_seeds * args.eval_episodes)
+        self.last_returns = {}  # of each seed
+        self.last_evaluations = {}
+        self.signals = []
+
         for path in self.paths:
-            done = (path / "done.json").exists()
-            if path.exists() and not args.overwrite and (done or not args.resume):
-                fail(f"{path} {'is finished' if done else 'exists; --resume goes on with it'}; --overwrite starts anew")
-            before = load(path / "config.json") if args.resume else {}
-            changed = [n for n, x in vars(args).items() if n not in FREE and before.get("args", {}).get(n) != x]
-            if args.resume and (changed or before.get("device") != str(device)):
-                fail(f"{path} was started with another {(changed or ['device'])[0]}; give the same, or a new --tag")
-        last = [max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths if args.resume]
-        self.states = [load(path / "checkpoint" / min(last)) for path in self.paths if args.resume]
-        for path, state in zip(self.paths, self.states):
-            if sum(file.stat().st_size for file in path.glob("checkpoint/replay.f32")) < state.get("replay", 0):
-                fail(f"{path}/checkpoint/replay.f32 is missing or damaged; start anew with --overwrite")
-        commit = os.popen(f"git -C '{Path(__file__).parent}' describe --always --dirty 2>/dev/null").read().strip()
-        about = {"algo": ALGO, "device": str(device), "command": sys.argv, "commit": commit}
-        about["versions"] = {name: metadata.version(name) for name in ("torch", "gymnasium", "mujoco", "numpy")}
-        for s, path in enumerate(self.paths):
-            if not args.resume:
-                shutil.rmtree(path, ignore_errors=True)  # there is none, or --overwrite
-                (path / "checkpoint").mkdir(parents=True)
-                about["args"] = asdict(replace(args, seed=args.seed + s, num_seeds=1, overwrite=False))
-                (path / "config.json").write_text(json.dumps(about, indent=2))
-            for name, text in (self.states[s]["csv"] if args.resume else CSV).items():
-                (path / f"{name}.csv").write_text(text)
-        self.start, spent = (self.states[0][name] if args.resume else 0 for name in ("step", "wall_time"))
-        self.began, self.stop = time.monotonic() - spent, []
+            self.refuse(path)
+        saved = self.last_checkpoints() if args.resume else []
+        self.step = saved[0]["step"] if saved else 0
+        self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
+        for s in range(len(self.paths)):
+            if saved:
+                self.restore(s, saved[s])
+            else:
+                self.create(s)
+
+        print(*self.paths, f"on {device}, from step {self.step:,}", flush=True)
+        if buffer:
+            size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
+            end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
+            print(f"each seed's replay will take {size:,.0f} MB of disk space; {end}", flush=True)
         if args.track:
-            (wb := import_module("wandb")).tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
-            wb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
-        self.writers = [SummaryWriter(path, purge_step=self.start + 1) for path in self.paths]
-        self.handlers = {n: signal.signal(n, lambda n, _: self.stop.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
+            wandb = import_module("wandb")
+            wandb.tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
+            wandb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
+        self.writers = [SummaryWriter(path, purge_step=self.step + 1) for path in self.paths]
+        self.save(self.step)
+
+    def __enter__(self):
+        self.handlers = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.handlers[number] = signal.signal(number, lambda number, _: self.signals.append(number))
+        console = Console()
+        columns = [
+            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
+        ]
+        if console.width < 120:
+            del columns[1]
+        # No automatic refresh: a thread of its own would take time from training.
+        self.bar = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
+        self.bar.add_task("", total=self.args.total_timesteps, completed=self.step)
+        self.task = self.bar.tasks[0]
+        self.shown = time.monotonic()
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.stop()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        for writer in self.writers:
+            writer.close()
+
+    # Beginning, and going on
+
+    def refuse(self, path: Path) -> None:
+        """Ends the program where a run must not be begun, or cannot be gone on with."""
+        for config in path.parent.glob("seed*/config.json"):
+            other = recorded_file(config)
+            if other.is_file() and other.read_bytes() != Path(__file__).read_bytes():
+                fail(f"{config.parent} holds runs of {other}, another algorithm; give this one a --tag")
+        if not path.exists() or self.args.overwrite:
+            if self.args.resume:
+                fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
+            return
+        finished = (path / "done.json").exists() and load(path / "done.json").get("step", 0)
+        if finished and (not self.args.resume or self.args.total_timesteps <= finished):
+            longer = "--resume with a larger --total-timesteps makes it longer"
+            fail(f"{path} is finished at step {finished:,}; {longer}, --overwrite starts again")
+        if not self.args.resume:
+            fail(f"{path} exists; --resume continues it, --overwrite starts again")
+        changed = self.changes(load(path / "config.json"))
+        if changed:
+            fail(f"{path} was started with {changed[0]}; keep it, or start another run with a --tag")
+        if finished:
+            self.refuse_longer(path, finished)
+
+    def changes(self, config: dict) -> list[str]:
+        """What a run's config.json has otherwise, of what must stay the same on resume"""
+        before = {**config.get("args", {}), "device": config.get("device")}
+        now = {**vars(self.args), "device": str(self.device)}
+        changed = []
+        for name, value in now.items():
+            free = name in free_options(self.args) and name != "device"
+            if not free and before.get(name) != value:
+                changed.append(f"--{name.replace('_', '-')} {before.get(name)}, not {value}")
+        return changed
+
+    def nearest(self, path: Path) -> str:
+        """In words: the run of this algorithm, K and seed whose options differ least, if there is one"""
+        others = {}
+        for config in path.parents[1].glob(f"{ALGO}-k{self.args.k}*/{path.name}/config.json"):
+            others[config.parent] = self.changes(load(config))
+        if not others:
+            return ""
+        other = min(others, key=lambda other: len(others[other]))
+        return f"; {other} was started with {' and '.join(others[other])}"
+
+    def refuse_longer(self, path: Path, finished: int) -> None:
+        """Ends the program where a finished run cannot be made longer."""
+        rollout = getattr(self.args, "num_envs", 1) * getattr(self.args, "num_steps", 1)
+        if finished % rollout:
+            fail(f"{path} cannot be made longer: its last rollout was cut short at step {finished:,}")
+        if self.buffer and not (path / "checkpoint/replay.f32").exists():
+            fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asked")
+
+    def last_checkpoints(self) -> list[dict]:
+        """Of each seed, that of the last step at which all have one"""
+        last = min(max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths)
+        saved = [load(path / "checkpoint" / last) for path in self.paths]
+        for path, state in zip(self.paths, saved):
+            replay = path / "checkpoint/replay.f32"
+            if state.get("replay") and (not replay.exists() or replay.stat().st_size < state["replay"]):
+                fail(f"{replay} is missing or damaged; start again with --overwrite")
+            if state["step"] > self.args.total_timesteps:
+                fail(f"{path} is already at step {state['step']:,}, beyond --total-timesteps")
+        return saved
+
+    def create(self, s: int) -> None:
+        """A new run directory of seed s"""
+        path = self.paths[s]
+        shutil.rmtree(path, ignore_errors=True)  # there is none, or --overwrite
+        (path / "checkpoint").mkdir(parents=True)
+        file = Path(__file__).resolve()
+        git = ["git", "-C", str(file.parent), "describe", "--always", "--dirty"]
+        config = {"algo": ALGO, "file": str(file), "device": str(self.device), "command": sys.argv}
+        with contextlib.suppress(OSError):  # there is no git
+            config["commit"] = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        packages = ("torch", "gymnasium", "mujoco", "numpy")
+        config["versions"] = {name: metadata.version(name) for name in packages}
+        config["args"] = asdict(replace(self.args, seed=self.seeds[s], num_seeds=1, overwrite=False))
+        write_json(path / "config.json", config)
+        for name, header in HEADERS.items():
+            (path / f"{name}.csv").write_text(header)
+
+    def restore(self, s: int, saved: dict) -> None:
+        """Seed s as it was at a checkpoint"""
+        path = self.paths[s]
+        for name in HEADERS:
+            (path / f"{name}.csv").write_text(saved["csv"][name])
+        if self.buffer:
+            self.buffer.read_from(path / "checkpoint/replay.f32", s, saved["replay"])
+        for name, x in self.learnt(s).items():
+            x.copy_(saved["learnt"][name])
+        self.generators[s].set_state(saved["generator"])
+        for i, random_state, actions in zip(self.envs_of(s), saved["random_state"], saved["actions"]):
+            self.envs.reset(i, random_state, actions.numpy())
+        episode = last_row(path / "episodes.csv")
+        if episode:
+            self.last_returns[s] = episode["episodic_return"]
+        evaluation = last_row(path / "eval.csv")
+        if evaluation:
+            self.last_evaluations[s] = evaluation["return_mean"]
+        config = load(path / "config.json")
+        config["args"]["total_timesteps"] = self.args.total_timesteps
+        write_json(path / "config.json", config)
+        (path / "done.json").unlink(missing_ok=True)  # the run is made longer
+
+    def envs_of(self, s: int) -> range:
+        """The numbers of seed s's environments"""
+        each = self.envs.n // len(self.paths)
+        return range(s * each, (s + 1) * each)
+
+    def learnt(self, s: int) -> dict[str, Tensor]:
+        """Seed s's part of the agent, as views"""
+        state = {}
+        for name, x in self.agent.state_dict().items():
+            # The first axis is S or, where a seed has several networks, a multiple; Adam's powers have none.
+            state[name] = x.unflatten(0, (len(self.paths), -1))[s] if x.dim() > 1 else x
+        return state
+
+    # While it runs
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether a multiple of `every` lies between the last step looked at and this one"""
+        return step // every > self.step // every
+
+    def end_of_step(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Evaluation, progress, TensorBoard and checkpoint, where they are due; the end, after a signal"""
+        stop = list(self.signals)
+        last = step == self.args.total_timesteps
+        # A buffer that is full overwrites its oldest rows, which the file must have by then.
+        checkpoint_every = min(self.args.checkpoint_every, self.buffer.capacity if self.buffer else 10**12)
+        save = last or bool(stop) or self.due(checkpoint_every, step)
+        if save or self.due(100, step) or step > self.step + 1:
+            self.check_finite(step, figures)
+        if self.due(self.args.eval_every, step):
+            self.evaluate(step)
+        if last or self.due(1000, step):
+            self.log(step, figures)
+        elif time.monotonic() > self.shown + 1:
+            self.show(step)
+        self.step = step
+        if save:
+            self.save(step)
+        if stop:
+            self.bar.stop()
+            print(f"stopped at step {step:,}; the same command with --resume goes on")
+            raise SystemExit(128 + stop[0])
+
+    def check_finite(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Ends the program where a figure, or anything that is learnt, is not finite."""
+        for name, x in {**figures, **self.agent.state_dict()}.items():
+            if not x.isfinite().all():
+                fail(f"{name} is not finite at step {step}; the last checkpoint is from before that", 1)
+
+    def evaluate(self, step: int) -> None:
+        """Returns of the deterministic policy in environments of its own"""
+        actor = copy.deepcopy(self.agent.actor)  # a policy with a memory begins anew
+        for s, returns in enumerate(self.eval_envs.evaluate(actor.act, self.seeds, step)):
+            mean, std = returns.mean(), returns.std()
+            self.record(s, "eval", step, eval_return=mean, eval_return_std=std, eval_episodes=len(returns))
+            self.last_evaluations[s] = mean
+
+    def record_episode(self, i: int, step: int) -> None:
+        """The episode that environment i has just finished"""
+        s = i // (self.envs.n // len(self.paths))
+        self.last_returns[s] = self.envs.returns[i]
+        length = len(self.envs.actions[i])
+        self.record(s, "episodes", step, episodic_return=self.envs.returns[i], episodic_length=length)
 
     def record(self, s: int, name: str, step: int, **values) -> None:
         """A line of seed s's NAME.csv, and the same in TensorBoard"""
@@ -380,120 +998,156 @@ class Runs:  # Copied from pmoe_sac.Runs
         for key, value in values.items():
             self.writers[s].add_scalar(f"charts/{key}", value, step)
 
-    def save(self, step: int, states: list[dict]) -> None:
-        """Every seed's checkpoint; those before go once all are on the disk."""
+    def log(self, step: int, figures: dict[str, Tensor]) -> None:
+        """Figures to TensorBoard, progress to the terminal or, where there is none, as a line"""
+        self.show(step)
+        if self.bar.disable:
+            percent = f"({self.task.percentage:.0f}%)"
+            total = self.args.total_timesteps
+            print(f"step {step:,} of {total:,} {percent}  {self.task.description}", flush=True)
+        for s, writer in enumerate(self.writers):
+            writer.add_scalar("charts/SPS", self.speed(step), step)
+            for name, figure in figures.items():
+                writer.add_scalar(name, figure[s], step)
+
+    def speed(self, step: int) -> float:
+        """Steps a second of each seed over the last while or, before there are two looks, since the start"""
+        return self.task.speed or step / (time.monotonic() - self.began)
+
+    def show(self, step: int) -> None:
+        """Brings the bar up to date."""
+        self.shown = time.monotonic()
+        self.bar.update(self.task.id, completed=step)
+        left = timedelta(seconds=round((self.args.total_timesteps - step) / self.speed(step)))
+        returns = f"return {spread(self.last_returns)}  evaluation {spread(self.last_evaluations)}"
+        self.bar.update(self.task.id, description=f"{returns}  {self.speed(step):.0f} steps/s  {left} left")
+        self.bar.refresh()
+
+    def save(self, step: int) -> None:
+        """A checkpoint of every seed. Those before go once all are on the disk."""
         files = [path / f"checkpoint/{step:010}.pt" for path in self.paths]
-        for path, new, state, writer in zip(self.paths, files, states, self.writers):
-            writer.flush()
-            state |= {"step": step, "wall_time": time.monotonic() - self.began}
-            state["csv"] = {name: (path / f"{name}.csv").read_text() for name in CSV}
-            torch.save(state, whole := io.BytesIO())  # which has no words for a full disk
-            with open(new.with_name("new.tmp"), "wb") as file:
-                file.write(whole.getbuffer())
-                file.flush(), os.fsync(file)
-            os.replace(file.name, new)
-        for old in {old for new in files for old in new.parent.glob("*.pt")} - set(files):
-            old.unlink()
+        for s, file in enumerate(files):
+            self.writers[s].flush()
+            content = io.BytesIO()
+            torch.save(self.state(s, step), content)  # to memory first: torch has no words for a full disk
+            write_whole(file, content.getbuffer())
+        for path, file in zip(self.paths, files):
+            for old in set(path.glob("checkpoint/*.pt")) - {file}:
+                old.unlink()
+
+    def state(self, s: int, step: int) -> dict:
+        """All that an exact resume of seed s needs"""
+        path = self.paths[s]
+        state = {
+            "step": step,
+            "wall_time": time.monotonic() - self.began,
+            "csv": {name: (path / f"{name}.csv").read_text() for name in HEADERS},
+            "learnt": {name: x.clone() for name, x in self.learnt(s).items()},
+            "generator": self.generators[s].get_state(),
+            "random_state": [self.envs.random_state[i] for i in self.envs_of(s)],
+            "actions": [torch.tensor(np.array(self.envs.actions[i])) for i in self.envs_of(s)],
+        }
+        if self.buffer:
+            state["replay"] = self.buffer.append_to(path / "checkpoint/replay.f32", s)
+        return state
+
+    def finish(self) -> list[Path]:
+        """The last evaluation, where it was not due anyway, and done.json; returns the run directories."""
+        total = self.args.total_timesteps
+        if any(last_row(path / "eval.csv").get("step") != total for path in self.paths):
+            # A run that is made longer would not have made this one: no checkpoint holds it.
+            self.evaluate(total)
+        for path in self.paths:
+            done = last_row(path / "eval.csv")
+            done |= {"step": total, "wall_time": time.monotonic() - self.began}
+            write_json(path / "done.json", done)
+            if self.buffer and not self.args.keep_replay:
+                (path / "checkpoint/replay.f32").unlink()
+        return self.paths
 
 
-def load_actor(run_dir: str | Path) -> Actor:
-    """The policy in a run's checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    learnt = load(max(Path(run_dir).glob("checkpoint/*.pt"), default=Path(run_dir, "checkpoint")))["learnt"]
-    state = {name.removeprefix("actor."): x for name, x in learnt.items() if name.startswith("actor.")}
-    actor = Actor(state["master.0.weight"].shape[1], *state["std"].shape[1:], [Generator()])
-    actor.load_state_dict(state)
-    return actor
+def spread(values: dict[int, float]) -> str:
+    """130, or, of several seeds, their mean and range: 130 (90 to 170)"""
+    if not values:
+        return "-"
+    numbers = list(values.values())
+    mean = f"{np.mean(numbers):.0f}"
+    return mean if len(numbers) == 1 else f"{mean} ({min(numbers):.0f} to {max(numbers):.0f})"
 
 
-def train(args: Args) -> list[Path]:
-    """Trains seeds args.seed, args.seed + 1, ... side by side; returns their run directories. Ends the program with one
-    line on bad input (status 2), a number that is not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
-    check(args)
-    if args.total_timesteps % args.num_envs or not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
-        fail("--total-timesteps must be a multiple of --num-envs, --minibatch-size from 2 to num-envs x num-steps")
-    device = torch.device("cuda" if args.device == "cuda" else "cpu")
-    seeds, n, batch = range(args.seed, args.seed + args.num_seeds), args.num_envs, args.minibatch_size
-    envs, eval_envs = (Envs(args.env_id, m * len(seeds), args.env_backend) for m in (n, args.eval_episodes))
-    runs = Runs(args, device)
-    generators = [Generator(device).manual_seed(seed) for seed in seeds]
-    agent = Agent(args, envs.obs_size, len(envs.low), generators)
-    update, draw, last, returns = agent.update, agent.draw, np.nan, np.array(np.nan)
-    tools = shutil.which(os.environ.get("CXX", "g++")) and Path(sysconfig.get_path("include"), "Python.h").exists()
-    if args.compile != "off" and tools:
-        torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
-        options = {"triton.cudagraphs": device.type == "cuda" and args.compile == "graph"}
-        update, draw = (torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in (update, draw))
-    envs.start(np.concatenate([np.random.SeedSequence([s, runs.start, 1]).generate_state(n) // 2 for s in seeds]))
+def last_row(file: Path) -> dict[str, float]:
+    """The last row of a CSV file of numbers by its columns; empty if there is none"""
+    names, *rows = file.read_text().split()
+    return dict(zip(names.split(","), map(float, rows[-1].split(",")))) if rows else {}
 
-    def noise(n: int) -> tuple[Tensor, Tensor]:  # normal (S, n, J, A) and uniform (S, n, J)
-        shapes = ((torch.randn, (n, agent.draws, len(envs.low))), (torch.rand, (n, agent.draws)))
-        return tuple(torch.stack([f(shape, generator=g, device=device) for g in generators]) for f, shape in shapes)
 
-    def state(s: int) -> dict:  # all that an exact resume of seed s needs
-        random = {"generator": generators[s].get_state(), "random_state": envs.random_state[s * n : s * n + n]}
-        random |= {"actions": [torch.tensor(np.array(x)) for x in envs.actions[s * n : s * n + n]]}
-        return random | {"learnt": {name: x.chunk(len(seeds))[s].clone() for name, x in agent.state_dict().items()}}
+def write_json(path: Path, content: dict) -> None:
+    write_whole(path, json.dumps(content, indent=2).encode())
 
-    for s, saved in enumerate(runs.states):
-        for name, x in agent.state_dict().items():
-            x.chunk(len(seeds))[s].copy_(saved["learnt"][name])
-        generators[s].set_state(saved["generator"])
-        for i, random_state, actions in zip(range(s * n, s * n + n), saved["random_state"], saved["actions"]):
-            envs.reset(i, random_state, actions.numpy())
-    print(*runs.paths, f"on {device}, from step {runs.start}", flush=True)
-    sent = torch.tensor(envs.obs, dtype=torch.float32, device=device).unflatten(0, (-1, n))  # (S, E, O)
-    runs.save(step := runs.start, [state(s) for s in range(len(seeds))])
-    while step < args.total_timesteps:
-        before, size, seen, figures = step, min(args.num_steps, (args.total_timesteps - step) // n), [], {}
-        for normal, uniform in zip(*(x.unflatten(1, (size, n)).transpose(0, 1).contiguous() for x in noise(size * n))):
-            step += n
-            drawn = draw(sent[..., -envs.obs_size :].contiguous(), normal, uniform)
-            action = drawn.flatten(0, 1)[:, envs.obs_size :][:, : len(envs.low)].cpu().numpy()
-            action = np.nan_to_num(action).clip(envs.low, envs.high)  # NaN: the run ends with the rollout
-            next_obs, reward, terminated, truncated = envs.step(action, np.arange(envs.n, dtype=np.int32))
-            done = terminated | truncated
-            for i in np.flatnonzero(done):
-                last = envs.returns[i]
-                runs.record(i // n, "episodes", step, episodic_return=last, episodic_length=len(envs.actions[i]))
-                envs.reset(i)
-            row = np.column_stack([next_obs, reward, terminated, done, envs.obs]).astype(np.float32)
-            sent = torch.from_numpy(row).to(device).unflatten(0, (-1, n))  # (S, E, .) in one transfer
-            agent.option.masked_fill_(sent[..., [-envs.obs_size - 1]] > 0, -1)  # done
-            seen.append(torch.cat([drawn, sent[..., : -envs.obs_size]], -1))
-        rows, explained = agent.rollout(torch.stack(seen, 1))
-        agent.rate.fill_(args.learning_rate * (1 - before / args.total_timesteps if args.anneal_lr else 1))
-        shape, first = (2 * args.update_epochs, n * size), noise(1)[1] < 0.5  # whether the high MDP is first
-        order = torch.stack([torch.rand(shape, generator=g, device=device).argsort() for g in generators]).flatten(1)
-        for i, index in enumerate(minibatches := order.split(batch, 1)[: order.shape[1] // batch]):
-            figures = update(torch.stack([x[j] for x, j in zip(rows, index)]), first == (i < len(minibatches) / 2))
-        end = step == args.total_timesteps
-        for name, x in (figures | agent.state_dict()).items():
-            if not x.isfinite().all():
-                fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
-        if end or step // args.eval_every > before // args.eval_every:
-            agent.actor.option = None
-            returns = eval_envs.evaluate(agent.actor.act, seeds, step)
-            for s, r in enumerate(returns):
-                runs.record(s, "eval", step, eval_return=r.mean(), eval_return_std=r.std(), eval_episodes=len(r))
-        speed = step / (time.monotonic() - runs.began)
-        print(f"step {step}  return {last:.0f}  evaluation {returns.mean():.0f}  {speed:.0f} steps/s", flush=True)
-        figures |= {"losses/explained_variance": explained, "charts/SPS": torch.full((len(seeds),), speed)}
-        for name, x in figures.items():
-            for writer, value in zip(runs.writers, x.cpu()):
-                writer.add_scalar(name, value, step)
-        if end or runs.stop or step // args.checkpoint_every > before // args.checkpoint_every:
-            runs.save(step, [state(s) for s in range(len(seeds))])
-        if runs.stop:
-            print(f"stopped at step {step}; the same command with --resume goes on")
-            raise SystemExit(128 + runs.stop[0])
-    for path, writer in zip(runs.paths, runs.writers):
-        head, *_, values = (line.split(",") for line in (path / "eval.csv").read_text().split())
-        done = dict(zip(head, map(float, values)), step=args.total_timesteps, wall_time=time.monotonic() - runs.began)
-        (path / "done.json").write_text(json.dumps(done, indent=2))
-        writer.close()
-    for number, handler in runs.handlers.items():
-        signal.signal(number, handler)
-    return runs.paths
+
+def write_whole(path: Path, content) -> None:
+    """Writes bytes to a file wholly or not at all."""
+    temporary = path.with_name("new.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file)
+    os.replace(temporary, path)
+
+
+def recorded_file(config: Path) -> Path:
+    """The algorithm file that a config.json names; this one, where it names none"""
+    try:
+        return Path(json.loads(config.read_text())["file"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Path(__file__)
+
+
+def load(path: Path) -> dict:
+    """The content of a .json file or of a checkpoint, on the CPU; ends the program if it cannot be read."""
+    try:
+        if path.suffix == ".json":
+            return dict(json.loads(path.read_text()))
+        return dict(torch.load(path, "cpu", weights_only=True))
+    except Exception as error:  # noqa: BLE001  torch raises many kinds
+        anew = "start again, without --resume or with --overwrite"
+        fail(f"{path} is missing or damaged ({type(error).__name__}); {anew}")
+
+
+def load_part(run_dir: str | Path, part: str) -> dict[str, Tensor]:
+    """The state_dict of a part of the agent, as "actor", in a run's last checkpoint"""
+    file = max(Path(run_dir).glob("checkpoint/*.pt"), default=Path(run_dir, "checkpoint"))
+    learnt = load(file)["learnt"]
+    return {name.removeprefix(f"{part}."): x for name, x in learnt.items() if name.startswith(f"{part}.")}
+
+
+def check(args: Args) -> None:
+    """Ends the program where a value is out of its range, or two options contradict each other."""
+    from_zero = ("seed", "random_steps", "baseline_samples")
+    up_to_one = ("gamma", "gae_lambda", "tau", "learning_rate")
+    for name, value in asdict(args).items():
+        if type(value) in (int, float):
+            low = 0 if type(value) is float or name in from_zero else 1
+            high = 1 if name in up_to_one else 10**12
+            if not low <= value <= high:  # NaN too
+                fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
+    if hasattr(args, "num_envs"):  # the PPO family
+        if args.total_timesteps % args.num_envs:
+            fail("--total-timesteps must be a multiple of --num-envs")
+        if not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
+            fail("--minibatch-size must be from 2 to --num-envs times --num-steps")
+    if args.resume and args.overwrite:
+        fail("--resume continues a run and --overwrite deletes it: give only one of them")
+    if args.track and not util.find_spec("wandb"):
+        fail("--track needs wandb: pip install wandb")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        fail("--device cuda: torch finds no CUDA GPU; use --device cpu or auto")
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """Ends the program with one line; status 2 is bad input, 1 what went wrong on the way."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -45,32 +45,32 @@ class Args:
 
     # The same in every file
     env_id: Annotated[str, tyro.conf.arg(aliases=["--env"])] = "Hopper-v4"  # Gymnasium ID[,option=value,...]
-    k: int = 4  # number of primitives; the paper: 4, HalfCheetah 2, HumanoidStandup 10
+    k: int = 4  # number of primitives; in the paper 4, on HalfCheetah 2, on HumanoidStandup 10
     seed: int = 1  # the first seed
     num_seeds: int = 1  # seeds trained side by side in this process: seed, seed + 1, ...
-    total_timesteps: int = 1_000_000  # environment steps of each seed; a finished run can be made longer
-    run_dir: str = "runs"  # where runs are kept: RUN_DIR/ENV/ALGO-kK[-TAG]/seedN
-    tag: str = ""  # names this configuration; default: a hash of the options that are not the defaults
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda where there is one
-    compile: Literal["graph", "on", "off"] = "graph"  # torch.compile; graph: on a GPU as a CUDA graph too
+    total_timesteps: int = 1_000_000  # environment steps for each seed; a finished run can be made longer
+    run_dir: str = "runs"  # folder for the runs: RUN_DIR/ENV/ALGO-kK[-TAG]/seedN
+    tag: str = ""  # a name for this configuration; default: a hash of the options that you changed
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: cuda if there is a GPU
+    compile: Literal["graph", "on", "off"] = "graph"  # use torch.compile; graph: as a CUDA graph, on a GPU
     eval_every: int = 10_000  # steps between evaluations of the deterministic policy
-    eval_episodes: int = 10  # episodes of an evaluation
-    checkpoint_every: int = 10_000  # steps between checkpoints; Ctrl-C and SIGTERM write one too
+    eval_episodes: int = 10  # episodes in each evaluation
+    checkpoint_every: int = 10_000  # steps between checkpoints; Ctrl-C and SIGTERM also write one
     resume: bool = False  # go on from the last checkpoint
-    overwrite: bool = False  # delete an earlier run of the same name first
-    keep_replay: bool = True  # keep the replay of a finished run, so that the run can be made longer
-    track: bool = False  # log to Weights & Biases too; needs wandb
+    overwrite: bool = False  # delete an earlier run with the same name first
+    keep_replay: bool = True  # keep a finished run's replay, so that the run can be made longer
+    track: bool = False  # also log to Weights & Biases; needs wandb
 
     # This algorithm
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
-    batch_size: int = 100  # transitions of an update
+    batch_size: int = 100  # transitions in each update
     buffer_size: int = 1_000_000  # transitions the replay buffer holds
-    learning_rate: float = 1e-3  # Adam's, for policy, critics and temperature
-    random_steps: int = 10_000  # uniformly random actions at the start
+    learning_rate: float = 1e-3  # Adam's learning rate, for policy, critics and temperature
+    random_steps: int = 10_000  # steps with uniformly random actions, at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
-    alpha: float | Literal["auto"] = 0.2  # entropy temperature, or auto: tuned to the target entropy -dim(A)
-    baseline_samples: int | None = None  # further actions whose mean Q is the baseline; default K, 0: none
+    alpha: float | Literal["auto"] = 0.2  # entropy temperature; auto: tuned to a target entropy of -dim(A)
+    baseline_samples: int | None = None  # extra actions whose mean Q is the baseline; default: K; 0: none
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -304,7 +304,7 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_sac.train
             else:
                 action = draw_uniform(generators, envs.action_size)
             if not np.isfinite(action).all():
-                fail(f"an action is not finite at step {step}; the last checkpoint is from before", 1)
+                fail(f"an action is not finite at step {step}; the last checkpoint is from before that", 1)
 
             # Learn; before the environments move, so that on a GPU the two overlap
             if step > args.learning_starts:
@@ -505,13 +505,13 @@ class Envs:
         self.action_space = self.envs[0].action_space
         for space in (obs_space, self.action_space):
             if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-                fail(f"--env {env_id} needs flat Boxes of observations and actions, but has {space}")
+                fail(f"--env {env_id} must have flat Boxes of observations and actions, but has {space}")
         low = self.action_space.low.astype(float)
         high = self.action_space.high.astype(float)
-        self.scale = (high - low) / 2
-        self.shift = (high + low) / 2
+        self.scale = high / 2 - low / 2
         if not np.isfinite(self.scale).all() or not self.scale.all():
-            fail(f"--env {env_id} needs finite bounds of actions that differ, but has {self.action_space}")
+            fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
+        self.shift = low + self.scale
         self.n = n
         self.obs_size = obs_space.shape[0]
         self.action_size = len(low)
@@ -568,13 +568,16 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
     """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
     with contextlib.suppress(ModuleNotFoundError):
         import_module("pmoe.envs")  # registers its environments, where pmoe is installed
-    name, *options = re.split(r",(?=\w+=)", env_id)
+    outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
+    name, *options = re.split(rf",(?=\w+=){outside_quotes}", env_id)
     for option in options:
         key, _, value = option.partition("=")
         try:
             kwargs[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            raise ValueError(f"{option} is no number, True, False, None or text in single quotes") from None
+            raise ValueError(
+                f"{option} is not a number, True, False, None, or text in single quotes"
+            ) from None
     return gym.make(name, **kwargs)
 
 
@@ -594,9 +597,9 @@ def compiled(args: Args, device: torch.device, *functions) -> list:
     if args.compile == "off":
         return list(functions)
     if not compiler or not headers:
-        print("not compiled, and so slower: there is no C++ compiler, or no Python.h", flush=True)
+        print("not compiled, and therefore slower: a C++ compiler or Python.h is missing", flush=True)
         return list(functions)
-    print("compiling at the first update, which takes up to a minute; --compile off does without", flush=True)
+    print("compiling at the first update, which takes up to a minute; --compile off skips it", flush=True)
     torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
     options = {"triton.cudagraphs": device.type == "cuda" and args.compile == "graph"}
     return [torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in functions]
@@ -658,7 +661,7 @@ class Runs:
         if buffer:
             size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
             end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
-            print(f"a seed's replay will take {size:,.0f} MB on the disk; {end}", flush=True)
+            print(f"each seed's replay will take {size:,.0f} MB of disk space; {end}", flush=True)
         if args.track:
             wandb = import_module("wandb")
             wandb.tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
@@ -700,7 +703,7 @@ class Runs:
         for config in path.parent.glob("seed*/config.json"):
             other = recorded_file(config)
             if other.is_file() and other.read_bytes() != Path(__file__).read_bytes():
-                fail(f"{config.parent} is a run of {other}, another algorithm; give this one a --tag")
+                fail(f"{config.parent} holds runs of {other}, another algorithm; give this one a --tag")
         if not path.exists() or self.args.overwrite:
             if self.args.resume:
                 fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
@@ -708,12 +711,12 @@ class Runs:
         finished = (path / "done.json").exists() and load(path / "done.json").get("step", 0)
         if finished and (not self.args.resume or self.args.total_timesteps <= finished):
             longer = "--resume with a larger --total-timesteps makes it longer"
-            fail(f"{path} is finished at step {finished:,}; {longer}, --overwrite starts anew")
+            fail(f"{path} is finished at step {finished:,}; {longer}, --overwrite starts again")
         if not self.args.resume:
-            fail(f"{path} exists; --resume goes on with it, --overwrite starts anew")
+            fail(f"{path} exists; --resume continues it, --overwrite starts again")
         changed = self.changes(load(path / "config.json"))
         if changed:
-            fail(f"{path} was started with {changed[0]}; keep that, or begin another run with a --tag")
+            fail(f"{path} was started with {changed[0]}; keep it, or start another run with a --tag")
         if finished:
             self.refuse_longer(path, finished)
 
@@ -744,7 +747,7 @@ class Runs:
         if finished % rollout:
             fail(f"{path} cannot be made longer: its last rollout was cut short at step {finished:,}")
         if self.buffer and not (path / "checkpoint/replay.f32").exists():
-            fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asks")
+            fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asked")
 
     def last_checkpoints(self) -> list[dict]:
         """Of each seed, that of the last step at which all have one"""
@@ -753,9 +756,9 @@ class Runs:
         for path, state in zip(self.paths, saved):
             replay = path / "checkpoint/replay.f32"
             if state.get("replay") and (not replay.exists() or replay.stat().st_size < state["replay"]):
-                fail(f"{replay} is missing or damaged; start anew with --overwrite")
+                fail(f"{replay} is missing or damaged; start again with --overwrite")
             if state["step"] > self.args.total_timesteps:
-                fail(f"{path} is at step {state['step']:,} already, beyond --total-timesteps")
+                fail(f"{path} is already at step {state['step']:,}, beyond --total-timesteps")
         return saved
 
     def create(self, s: int) -> None:
@@ -830,7 +833,7 @@ class Runs:
             self.evaluate(step)
         if last or self.due(1000, step):
             self.log(step, figures)
-        elif time.monotonic() > self.shown + 0.5:
+        elif time.monotonic() > self.shown + 1:
             self.show(step)
         self.step = step
         if save:
@@ -844,7 +847,7 @@ class Runs:
         """Ends the program where a figure, or anything that is learnt, is not finite."""
         for name, x in {**figures, **self.agent.state_dict()}.items():
             if not x.isfinite().all():
-                fail(f"{name} is not finite at step {step}; the last checkpoint is from before", 1)
+                fail(f"{name} is not finite at step {step}; the last checkpoint is from before that", 1)
 
     def evaluate(self, step: int) -> None:
         """Returns of the deterministic policy in environments of its own"""
@@ -980,7 +983,7 @@ def load(path: Path) -> dict:
             return dict(json.loads(path.read_text()))
         return dict(torch.load(path, "cpu", weights_only=True))
     except Exception as error:  # noqa: BLE001  torch raises many kinds
-        anew = "start anew, without --resume or with --overwrite"
+        anew = "start again, without --resume or with --overwrite"
         fail(f"{path} is missing or damaged ({type(error).__name__}); {anew}")
 
 
@@ -1007,11 +1010,11 @@ def check(args: Args) -> None:
         if not 2 <= args.minibatch_size <= args.num_envs * args.num_steps:
             fail("--minibatch-size must be from 2 to --num-envs times --num-steps")
     if args.resume and args.overwrite:
-        fail("--resume goes on with a run and --overwrite deletes it: give one of them")
+        fail("--resume continues a run and --overwrite deletes it: give only one of them")
     if args.track and not util.find_spec("wandb"):
         fail("--track needs wandb: pip install wandb")
     if args.device == "cuda" and not torch.cuda.is_available():
-        fail("--device cuda: torch finds no CUDA GPU here; use --device cpu or auto")
+        fail("--device cuda: torch finds no CUDA GPU; use --device cpu or auto")
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -13,12 +13,13 @@ if "TargetReaching-v0" not in gym.registry:
 def make(env_id: str, **kwargs) -> gym.Env:
     """gym.make of ID[,option=value,...], read as every algorithm's file reads it; values are numbers, True,
     False, None or text in single quotes"""
-    name, *options = re.split(r",(?=\w+=)", env_id)
+    outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
+    name, *options = re.split(rf",(?=\w+=){outside_quotes}", env_id)
     for option in options:
         key, _, value = option.partition("=")
         try:
             kwargs[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            line = f"{option} is no number, True, False, None or text in single quotes"
+            line = f"{option} is not a number, True, False, None, or text in single quotes"
             raise ValueError(line) from None
     return gym.make(name, **kwargs)

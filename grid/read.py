@@ -11,13 +11,15 @@ import io
 import itertools
 import json
 import re
+import sys
 import typing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ..algorithms import ALGORITHMS, AlgorithmError, is_algorithm, load, nearest
 from .claims import TAKEN, beside, holder
@@ -48,7 +50,7 @@ class Job:
     """Seeds of one configuration that one process trains side by side."""
 
     algo: str  # a name, or a file as the command line is to have it
-    args: object  # an Args of the algorithm's file
+    args: Any  # an Args of the algorithm's file
     paths: list[Path]  # a run directory for each seed, the seeds one after the other
     failures: int = 0
 
@@ -115,7 +117,7 @@ class Source:
         """Of each key, by the number of its [[method]], where it stands first"""
         method = None
         count = -1
-        lines = {}
+        lines: dict[tuple[int | None, str], int] = {}
         for number, line in enumerate(self.text.splitlines(), 1):
             head = re.match(r"\s*\[+\s*([\w.-]+)", line)
             pair = re.match(r"""\s*["']?(.+?)["']?\s*=""", line)
@@ -142,7 +144,7 @@ def read_grid(file: Path, run_dir: str | None = None) -> Grid:
     grid.slurm = sub_table(source, table, "slurm")
     together = table.pop("seeds_per_process", 1)
     check_value(source, "seeds_per_process", together, int)
-    jobs = {}
+    jobs: dict[Path, Job] = {}
     for i, method in enumerate(methods):
         if "algo" not in method:
             raise source.error("method", f"a [[method]] needs an algo, one of: {', '.join(ALGORITHMS)}", i)
@@ -152,7 +154,7 @@ def read_grid(file: Path, run_dir: str | None = None) -> Grid:
             if algo != name or name not in ALGORITHMS:
                 grid.forks[name] = Path(algo).absolute()
             module = load_method(source, algo, i)
-            axes = {"seed": [1]}
+            axes: dict[str, list] = {"seed": [1]}
             axes |= values_of(source, table, algo, module.Args)
             axes |= values_of(source, method, algo, module.Args, i)
             if run_dir:
@@ -166,9 +168,9 @@ def read_grid(file: Path, run_dir: str | None = None) -> Grid:
 
 def parse(file: Path) -> tuple[Source, dict]:
     """The text of a TOML file and what it holds"""
-    try:
+    if sys.version_info >= (3, 11):
         import tomllib
-    except ModuleNotFoundError:  # Python 3.10
+    else:
         import tomli as tomllib
     try:
         source = Source(file, file.read_text())
@@ -366,7 +368,7 @@ def check_args(source: Source, module: ModuleType, args, method: int) -> None:
 
 def groups(seeds: list[int], together: int) -> list[list[int]]:
     """1 2 3 7 8, two together -> 1 2, 3, 7 8"""
-    found = []
+    found: list[list[int]] = []
     for seed in seeds:
         last = found[-1] if found else []
         if last and len(last) < together and seed == last[-1] + 1:
@@ -410,7 +412,7 @@ def checkpoints(path: Path) -> set[int]:
 
 def unfinished(job: Job) -> list[Job]:
     """What is left of a job, divided where seeds stand at different checkpoints"""
-    parts = []
+    parts: list[list[Path]] = []
     adjoins = False  # whether the path before is in the last part
     for path in job.paths:
         if finished(path, job.steps):
@@ -460,7 +462,7 @@ def find(folder: Path) -> list[Path]:
     return sorted(run for run in runs if re.fullmatch(r"seed\d+", run.absolute().name))
 
 
-def status(steps: dict[Path, int | None]) -> dict[Path, str]:
+def status(steps: Mapping[Path, int | None]) -> dict[Path, str]:
     """The state of each run, by the steps that it is to make"""
     return {path: state(path, total) for path, total in steps.items()}
 
@@ -479,7 +481,9 @@ def show_status(states: dict[Path, str]) -> None:
     from ..terminal import console, spans
 
     used = [name for name in STATES if name in states.values()]
-    seeds = {path.parent: {name: [] for name in used} for path in states}
+    seeds: dict[Path, dict[str, list[int]]] = {}
+    for path in states:
+        seeds[path.parent] = {name: [] for name in used}
     for path, name in states.items():
         seed = path.name.removeprefix("seed")
         seeds[path.parent][name].append(int(seed))

@@ -84,7 +84,8 @@ class Task:
     """What submitit runs on the node, and takes up again after `checkpoint`: a command"""
 
     def __init__(self, words: list[str]):
-        self.words, self.child = words, None
+        self.words = words
+        self.child: subprocess.Popen | None = None
 
     def __getstate__(self) -> dict:
         return {"words": self.words, "child": None}

@@ -42,12 +42,12 @@ def places(grid: Grid, workers: int | None, per_gpu: int) -> list[str | None]:
     more than places on GPUs where there are some and a job uses them"""
     import torch
 
-    cores = os.cpu_count()
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     needed = any(uses_gpu(job.args) for job in grid.jobs)
     if not needed or not torch.cuda.is_available():
-        return [None] * (workers or cores)
+        return [None for _ in range(workers or cores)]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible:
         gpus = visible.split(",")
@@ -82,9 +82,9 @@ class Workers:
         self.free = deque(slots)
         self.patient = patient
         self.waiting = deque(grid.jobs)
-        self.active = []
-        self.failed = []
-        self.signals = []  # what asked to stop
+        self.active: list[Work] = []
+        self.failed: list[Job] = []
+        self.signals: list[int] = []  # what asked to stop
         self.looked = -PAUSE  # when all that waits was last found to be another worker's
         self.counts = ""  # how many runs are done, running, ...
         self.counted = -PAUSE

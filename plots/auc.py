@@ -1,7 +1,8 @@
-"""Areas under learning curves: each run is one number, its mean return over the steps that all compared runs reached.
+"""Areas under learning curves: each run is one number, its mean return over the steps that all compared runs
+reached.
 
-Only runs of the same environment are compared. Percents are of a reference method, as in tables 2 to 4 of arXiv
-2104.09122. The bootstrap draws runs, in each environment and method among themselves.
+Only runs of the same environment are compared. Percents are of a reference method, as in tables 2 to 4 of
+arXiv 2104.09122. The bootstrap draws runs, in each environment and method among themselves.
 """
 
 from collections.abc import Callable
@@ -54,7 +55,8 @@ class Task:
         return self.means(method, self.first)
 
     def finals(self, method: str, metric: str) -> np.ndarray:
-        """Returns (n,) at the last step compared, of training the mean over the last tenth of the steps compared"""
+        """Returns (n,) at the last step compared, of training the mean over the last tenth of the steps
+        compared"""
         tenth = 0.1 * (self.last - self.first)
         start = self.last - tenth if metric == "train" else self.last
         return self.means(method, start)
@@ -159,8 +161,8 @@ def named(methods: dict[str, list[Run]], name: str) -> list[str]:
 
 
 def reference_name(runs: list[Run], given: str) -> str:
-    """The name of the method that a user means: a label or the paper's name, else an algorithm as `sac-k2` or `dac`.
-    PlotError: no run is of it."""
+    """The name of the method that a user means: a label or the paper's name, else an algorithm as `sac-k2` or
+    `dac`. PlotError: no run is of it."""
     methods = {run.method: [run] for run in runs}
     if named(methods, given):
         return given
@@ -177,8 +179,8 @@ def reference_name(runs: list[Run], given: str) -> str:
 
 
 def percent(pairs: Pairs, center: Callable) -> np.ndarray:
-    """Center of the method's areas in percent of that of the reference's (...), the mean over tasks; NaN where a
-    reference's is not positive"""
+    """Center of the method's areas in percent of that of the reference's (...), the mean over tasks; NaN
+    where a reference's is not positive"""
     percents = []
     for areas, of_reference in pairs:
         whole = center(of_reference)
@@ -194,8 +196,8 @@ def better(pairs: Pairs) -> np.ndarray:
 
 
 def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str, float]:
-    """A method, by its label in each task, against the references there: `percent` and `better`, with _low and
-    _high"""
+    """A method, by its label in each task, against the references there: `percent` and `better`, with _low
+    and _high"""
     figures = dict.fromkeys(("percent", "percent_low", "percent_high"), np.nan)
     figures |= dict.fromkeys(("better", "better_low", "better_high"), np.nan)
     bases = [task.base for task in tasks]
@@ -227,8 +229,8 @@ def paired(strata: list[np.ndarray]) -> Pairs:
 
 
 def across(tasks: list[Task]) -> dict[str, list[str | None]]:
-    """Each method's label in every task, None where it has no runs. One that has another K in another task, and never
-    two in one, is one method."""
+    """Each method's label in every task, None where it has no runs. One that has another K in another task,
+    and never two in one, is one method."""
     places = []  # number of the task, label, run
     for i, task in enumerate(tasks):
         for label, group in task.methods.items():
@@ -253,7 +255,8 @@ def across(tasks: list[Task]) -> dict[str, list[str | None]]:
 
 
 def pools(tasks: list[Task]) -> list[list[Task]]:
-    """Tasks that have a reference and may be pooled: different environments of one version and number of steps"""
+    """Tasks that have a reference and may be pooled: different environments of one version and number of
+    steps"""
 
     def kind(task: Task) -> tuple[str, str, int]:
         _, _, version = task.env.rpartition("-v")
@@ -305,8 +308,9 @@ def different(settings: list[dict]) -> list[str]:
 def report(
     tasks: list[Task], out: Path, center: str, metric: str, notes: list[str] = ()
 ) -> tuple[list[Path], list[str]]:
-    """Writes and prints OUT/auc.csv, .md and .tex, writes the runs' own figures to OUT/auc_runs.csv; returns the files,
-    and new notes on what is not compared. Below the tables stand these and the notes on what was read and compared."""
+    """Writes and prints OUT/auc.csv, .md and .tex, writes the runs' own figures to OUT/auc_runs.csv; returns
+    the files, and new notes on what is not compared. Below the tables stand these and the notes on what was
+    read and compared."""
     if not tasks:
         return [], []
     tables = []

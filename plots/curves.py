@@ -25,8 +25,8 @@ class Line:
 
 
 def resample(runs: list[Run], window: int, x: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Points (T,) that all the runs have reached, in steps or, given x, units of x seconds, and their curves (n, T),
-    each a mean over its last `window` values; T is 0 where they share none.
+    """Points (T,) that all the runs have reached, in steps or, given x, units of x seconds, and their curves
+    (n, T), each a mean over its last `window` values; T is 0 where they share none.
 
     The points are those of any of the runs, whose curves are straight between their own. Of more than twice
     STRETCHES points, as of training episodes, the means over so many stretches are left."""
@@ -73,8 +73,8 @@ def smooth(returns: np.ndarray, window: int) -> np.ndarray:
 def plot(
     runs: list[Run], out: Path, metric: str, center: str, show_seeds: bool, window: int, x: str
 ) -> tuple[list[Path], list[str]]:
-    """Writes OUT/curves.png and OUT/curves.pdf; returns them, and notes on what a curve does not show. PlotError: there
-    is nothing to plot."""
+    """Writes OUT/curves.png and OUT/curves.pdf; returns them, and notes on what a curve does not show.
+    PlotError: there is nothing to plot."""
     looks = styles(runs)
     notes = []
     unit = None

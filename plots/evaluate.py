@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from ..terminal import tracked
 from .paper import PRINTED, PRINTED_K
 from .policies import algorithm, choose_renderer, composes, follow, fork_errors, trained
-from .runs import PlotError, Run, by_method, folders, name_methods, read_config
+from .runs import PlotError, Run, by_method, folders, grouped, name_methods, new_run
 from .tables import plus_minus, show, write
 
 HEAD_ONE = ["environment", "step", "episodes", "mean", "std", "min", "max"]
@@ -121,8 +121,7 @@ def find(paths: list[Path]) -> tuple[list[Run], list[str]]:
 
 def read(directory: Path) -> Run:
     """The run in a directory, its step that of its policy. PlotError: there is none, or it has no policy."""
-    algo, args = read_config(directory)
-    run = Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [])
+    run = new_run(directory)
     run.steps[0], _ = trained(run)
     return run
 
@@ -205,14 +204,14 @@ def check_film(runs: list[Run], noises: list[float]) -> None:
 
 
 def unfinished(runs: list[Run]) -> list[str]:
-    """A line on each method whose runs have not all made their steps"""
+    """A line on each method and number of steps whose runs have not all made them"""
     notes = []
     for env, methods in by_method(runs).items():
         for method, group in methods.items():
-            budget = group[0].budget
-            if any(run.steps[0] < run.budget for run in group):
-                reached = "; ".join(f"seed {run.seed} at {run.steps[0]:,.0f}" for run in group)
-                notes.append(f"{env}, {method}: unfinished: {reached} of {budget:,} steps")
+            for budget, alike in grouped(group, lambda run: run.budget).items():
+                if any(run.steps[0] < budget for run in alike):
+                    reached = "; ".join(f"seed {run.seed} at {run.steps[0]:,.0f}" for run in alike)
+                    notes.append(f"{env}, {method}: unfinished: {reached} of {budget:,} steps")
     return notes
 
 

@@ -1,4 +1,5 @@
-"""What `pmoe plot PATH...` does: reads the runs, says what it read, plots and tabulates, and says what it left out."""
+"""What `pmoe plot PATH...` does: reads the runs, says what it read, plots and tabulates, and says what it
+left out."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -31,9 +32,9 @@ def report(
     x: str = "steps",
     analyses: Sequence = (),
 ) -> list[Path]:
-    """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or of the
-    `default_reference` if that has runs already; `analyses` are functions (runs, out) -> (files, notes) that show
-    policies. PlotError: there is nothing to plot, or no such reference."""
+    """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or
+    of the `default_reference` if that has runs already; `analyses` are functions (runs, out) -> (files,
+    notes) that show policies. PlotError: there is nothing to plot, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
         raise PlotError(summary(notes))
@@ -108,8 +109,8 @@ def earlier(out: Path, files: list[Path]) -> list[str]:
 
 
 def analyses(wanted: dict[str, bool], episodes: int, states: int) -> list[Callable]:
-    """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted. PlotError: a library
-    is missing."""
+    """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted. PlotError: a
+    library is missing."""
     options = {
         "routing": {"episodes": episodes},
         "primitives": {"episodes": episodes},

@@ -62,8 +62,9 @@ def read_printed(item: str) -> Printed:
 
 
 def report(runs: list[Run], out: Path, center: str, metric: str) -> tuple[list[Path], list[str]]:
-    """Writes and prints OUT/table2 to table4 as .csv, .md and .tex, each where its reference and another of its methods
-    have runs on a -v4 environment, the counterpart of the paper's -v2; returns the files, and notes."""
+    """Writes and prints OUT/table2 to table4 as .csv, .md and .tex, each where its reference and another of
+    its methods have runs on a -v4 environment, the counterpart of the paper's -v2; returns the files, and
+    notes."""
     files = []
     notes = []
     for item, (reference, title) in TABLES.items():
@@ -140,7 +141,8 @@ def cell_record(task: Task, label: str, figures: dict[str, float], value: float,
 
 
 def layout(item: str, title: str, tasks: list[Task], columns: dict[str, list[tuple[str, str]]]) -> tuple:
-    """Title, head and rows: environments along the columns or, in table 4, K; below each row the printed one"""
+    """Title, head and rows: environments along the columns or, in table 4, K; below each row the printed
+    one"""
     envs = [task.env for task in tasks]
     if item == "table4":
         head = [method.removeprefix("PMOE-SAC ") for method in columns]

@@ -20,8 +20,9 @@ def mean_profile(strata: list[np.ndarray], thresholds: np.ndarray) -> np.ndarray
 
 
 def plot(tasks: list[Task], runs: list[Run], out: Path, center: str) -> tuple[list[Path], list[str]]:
-    """Writes OUT/profile.png and .pdf: a panel for the environments of one version and number of steps, a line for each
-    method that has runs on all of them, with a 95 % interval at each threshold. Returns the files, and notes."""
+    """Writes OUT/profile.png and .pdf: a panel for the environments of one version and number of steps, a
+    line for each method that has runs on all of them, with a 95 % interval at each threshold. Returns the
+    files, and notes."""
     with_percents = [task for task in tasks if task.base and positive(task, center)]
     groups = pools(with_percents)
     if not groups:

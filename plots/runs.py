@@ -188,12 +188,6 @@ def new_run(directory: Path) -> Run:
     return Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [], file)
 
 
-def read_config(directory: Path) -> tuple[str, dict]:
-    """Algorithm and options of a run. PlotError: it is none."""
-    run = new_run(directory)
-    return run.algo, run.args
-
-
 def read(directory: Path, metric: str) -> Run:
     """The run in a directory. PlotError: why there is none."""
     run = new_run(directory)
@@ -235,7 +229,8 @@ def read_done(directory: Path) -> tuple[int, float] | None:
 
 
 def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Steps (T,), the column (T,) and notes; a half-written last line is left out. ValueError: there are none."""
+    """Steps (T,), the column (T,) and notes; a half-written last line is left out. ValueError: there are
+    none."""
     head, _, body = file.read_text(errors="replace").partition("\n")
     if not head:
         raise ValueError("is empty")
@@ -292,9 +287,9 @@ def numbers(text: str, names: list[str], column: str) -> tuple[np.ndarray, np.nd
 
 
 def name_methods(runs: list[Run], notes: list[str]) -> list[Run]:
-    """Gives every run its method's label: the paper's name, K, of forks of one name their folder, and, where an
-    environment has several configurations of that, the user's tag and the options that differ. A seed that comes twice
-    is left out, with a note."""
+    """Gives every run its method's label: the paper's name, K, of forks of one name their folder, and, where
+    an environment has several configurations of that, the user's tag and the options that differ. A seed that
+    comes twice is left out, with a note."""
     origins = fork_folders(runs)
 
     def plain_label(run: Run) -> str:
@@ -307,8 +302,8 @@ def name_methods(runs: list[Run], notes: list[str]) -> list[Run]:
 
 
 def fork_folders(runs: list[Run]) -> dict[tuple[str, str], str]:
-    """By algorithm and file the folders of forks that share their name with another file, as short as tells them
-    apart. The project's own algorithms are the same wherever they are installed."""
+    """By algorithm and file the folders of forks that share their name with another file, as short as tells
+    them apart. The project's own algorithms are the same wherever they are installed."""
     found = {}
     forks = [run for run in runs if run.file and run.algo not in NAMES]
     for algo, group in grouped(forks, lambda run: run.algo).items():
@@ -358,7 +353,8 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
 
 
 def name_by_tag(group: list[Run]) -> None:
-    """Tells runs apart that look alike, as something differs that not all of them know: by their directories' tags."""
+    """Tells runs apart that look alike, as something differs that not all of them know: by their directories'
+    tags."""
     for alike in grouped(group, lambda run: (run.env, run.method)).values():
         tags = {run.tag for run in alike}
         if len(tags) == 1:
@@ -405,7 +401,8 @@ def place(run: Run) -> tuple:
 
 
 def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
-    """What was read: a table with a row for each environment and method, and notes on runs that are not whole"""
+    """What was read: a table with a row for each environment and method, and notes on runs that are not
+    whole"""
     file, column = FILES[metric]
     title = f"{len(runs)} runs, {column} of {file}"
     table = Table("environment", "method", "seeds", "steps", "state", title=title)

@@ -1,8 +1,10 @@
-"""Statistics of few runs: interquartile mean, bootstrap over whole runs, probability of improvement, profiles.
+"""Statistics of few runs: interquartile mean, bootstrap over whole runs, probability of improvement,
+profiles.
 
-After Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv 2108.13264). A run
-is one number, or one curve, and is drawn as a whole: to draw each point of a curve anew would be to average runs
-whose luck changes at every step, which makes the interval of an area many times too narrow.
+After Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv
+2108.13264). A run is one number, or one curve, and is drawn as a whole: to draw each point of a curve anew
+would be to average runs whose luck changes at every step, which makes the interval of an area many times too
+narrow.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +20,8 @@ def mean(x: np.ndarray) -> np.ndarray:
 
 
 def iqm(x: np.ndarray) -> np.ndarray:
-    """Interquartile mean along the last axis: without the lowest and the highest quarter, int(n / 4) of each"""
+    """Interquartile mean along the last axis: without the lowest and the highest quarter, int(n / 4) of
+    each"""
     n = x.shape[-1]
     cut = n // 4
     ordered = np.sort(x, -1)
@@ -29,7 +32,8 @@ CENTERS = {"mean": mean, "iqm": iqm}
 
 
 def student(v: int) -> float:
-    """The 97.5 % quantile of Student's distribution with v degrees of freedom (Abramowitz and Stegun 26.7.5)"""
+    """The 97.5 % quantile of Student's distribution with v degrees of freedom (Abramowitz and Stegun
+    26.7.5)"""
     if v == 2:
         # The series is too far off there.
         return 4.302653
@@ -46,12 +50,12 @@ def student(v: int) -> float:
 
 
 def interval(estimate: np.ndarray, replicates: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
-    """95 % interval (2, ...) of an estimate (...) from its bootstrap replicates (R, ...), drawn from strata of `sizes`
-    runs.
+    """95 % interval (2, ...) of an estimate (...) from its bootstrap replicates (R, ...), drawn from strata
+    of `sizes` runs.
 
-    Of few runs percentiles are too narrow, by sqrt((n - 1) / n) and because Student's quantiles are wider than the
-    normal ones (Hesterberg 2015, arXiv 1411.5279): both stretch their distances from the estimate. Of one or two runs
-    there is no interval: NaN."""
+    Of few runs percentiles are too narrow, by sqrt((n - 1) / n) and because Student's quantiles are wider
+    than the normal ones (Hesterberg 2015, arXiv 1411.5279): both stretch their distances from the estimate.
+    Of one or two runs there is no interval: NaN."""
     n = min(sizes)
     if n < 3:
         return np.full((2, *np.shape(estimate)), np.nan)
@@ -71,8 +75,8 @@ def draw(generator: np.random.Generator, n: int, replicates: int) -> np.ndarray:
 def bootstrap(
     strata: Sequence[np.ndarray], statistic: Callable, replicates: int = 5000, seed: int = 0
 ) -> np.ndarray:
-    """95 % interval (2, ...) of statistic(strata), each stratum's runs (n,) drawn with replacement among themselves.
-    `statistic` takes a list of arrays (R, n) or (n,) and returns (R, ...) or (...)."""
+    """95 % interval (2, ...) of statistic(strata), each stratum's runs (n,) drawn with replacement among
+    themselves. `statistic` takes a list of arrays (R, n) or (n,) and returns (R, ...) or (...)."""
     generator = np.random.default_rng(seed)
     drawn = []
     for stratum in strata:
@@ -100,7 +104,8 @@ def trapezoids(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def auc(steps: np.ndarray, returns: np.ndarray, first: float, last: float) -> float:
-    """Area under a curve from step `first` to `last` by trapezoids, divided by their distance: in units of return"""
+    """Area under a curve from step `first` to `last` by trapezoids, divided by their distance: in units of
+    return"""
     start, end = np.interp([first, last], steps, returns)
     if last <= first:
         return float(end)

@@ -52,8 +52,9 @@ def save(figure, stem: Path) -> list[Path]:
 
 
 def styles(runs: list[Run]) -> dict[str, dict]:
-    """Colour, dashes and marker by method. The algorithm has its colour, the same in every figure; another K is darker
-    or lighter, with a dash and marker of its own; of several settings with one K, dash and shade say which."""
+    """Colour, dashes and marker by method. The algorithm has its colour, the same in every figure; another K
+    is darker or lighter, with a dash and marker of its own; of several settings with one K, dash and shade
+    say which."""
     looks = {}
     for run in runs:
         if run.base in looks:
@@ -108,8 +109,8 @@ def shade(colour: str, dark: float) -> tuple[float, ...]:
 
 
 def panels(plt, legends: list[list[str]], width: float, height: float):
-    """A figure with a panel for each legend's entries, at most three in a row; legends of more than four stand below.
-    Returns it, the axes and what each legend takes to stand where it should."""
+    """A figure with a panel for each legend's entries, at most three in a row; legends of more than four
+    stand below. Returns it, the axes and what each legend takes to stand where it should."""
     columns = 2 if len(legends) == 4 else min(3, len(legends))
     rows = math.ceil(len(legends) / columns)
     places = []

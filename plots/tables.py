@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..terminal import console, tracked  # noqa: F401
+from ..terminal import console
 
 LATEX = {c: "\\" + c for c in "%&_#${}"}
 LATEX |= {"–": "--", "±": r"$\pm$", "|": r"$|$", "<": "$<$", ">": "$>$"}
@@ -94,8 +94,8 @@ def escape(text: str) -> str:
 def write(
     stem: Path, records: list[dict], tables: list[tuple], foot: str = "", notes: Iterable[str] = ()
 ) -> list[Path]:
-    """Writes STEM.csv of the records (at least one), and STEM.md and STEM.tex of the tables (title, head, rows) with a
-    line below them and notes, in LaTeX as comments; prints the tables; returns the files."""
+    """Writes STEM.csv of the records (at least one), and STEM.md and STEM.tex of the tables (title, head,
+    rows) with a line below them and notes, in LaTeX as comments; prints the tables; returns the files."""
     csv_file = stem.with_suffix(".csv")
     markdown_file = stem.with_suffix(".md")
     latex_file = stem.with_suffix(".tex")

@@ -25,7 +25,7 @@ def tracked(items: Iterable, text: str) -> Iterator:
 
 def spans(seeds: list[int]) -> str:
     """1, 2, 3, 7 -> 1-3, 7"""
-    text = []
+    text: list[list[int]] = []
     for seed in sorted(seeds):
         if text and seed == text[-1][1] + 1:
             text[-1][1] = seed

@@ -22,7 +22,7 @@ SOURCES = {algo: Path(module.__file__).read_text() for algo, module in MODULES.i
 
 # Quick runs
 
-OFF_POLICY = {"learning_starts": 50, "random_steps": 100, "batch_size": 16}
+OFF_POLICY = {"learning_starts": 150, "random_steps": 100, "batch_size": 16}  # updates take the time
 ON_POLICY = {"num_steps": 50, "minibatch_size": 25, "update_epochs": 2}
 EVERY = {
     "total_timesteps": 400,

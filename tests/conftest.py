@@ -8,6 +8,7 @@ import pytest
 import torch
 from common import ALGORITHMS, LOOPS, PMOE, train
 from common_reaching import CUT, DRAWN, FIXED, RANDOM, near_targets
+from filelock import FileLock
 from matplotlib import figure as mpl_figure
 from matplotlib import pyplot
 
@@ -33,10 +34,16 @@ def loop(request) -> str:
 @pytest.fixture(scope="session")
 def quick_run(tmp_path_factory):
     """The directory of a quick run of an algorithm, trained when it is first asked for; not to be changed"""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the same for all processes of `pytest -n`, which train it once
 
     def run(algo):
-        (path,) = train(algo, tmp_path_factory.mktemp(algo))
-        return path
+        with FileLock(folder / f"{algo}.lock"):
+            for done in folder.glob(f"{algo}-quick/*/*/*/done.json"):
+                return done.parent
+            (path,) = train(algo, folder / f"{algo}-quick")
+            return path
 
     return functools.cache(run)
 
@@ -64,7 +71,7 @@ def three(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory):
-    """A run with layouts drawn anew and no replay, one of PPO's family, and one of another environment; not to
+    """A run with layouts drawn anew and no replay, one of PPO's family, one of another environment; not to
     be changed"""
     root = tmp_path_factory.mktemp("plain")
     train("sac", root, env_id=DRAWN, total_timesteps=150, keep_replay=False)

@@ -72,7 +72,7 @@ def test_bounds_that_give_no_unit_are_refused(tmp_path, monkeypatch, capsys, low
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
-    assert error.startswith("error: --env ToyUnits-v0 needs finite bounds of actions that differ, but has ")
+    assert error.startswith("error: --env ToyUnits-v0 must have finite, distinct action bounds, but has ")
     assert list(tmp_path.iterdir()) == []
 
 

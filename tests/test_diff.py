@@ -15,10 +15,17 @@ from pmoe.algorithms import file_of
 SIBLINGS = ["gating-sac", "mcp-sac", "gumbel-sac", "reinforce-sac", "mrp-sac"]
 
 
+def numbered(name: str) -> dict[int, str]:
+    """The lines of an algorithm's file, without the marks of copied blocks"""
+    lines = {}
+    for number, line in enumerate(file_of(name).read_text().splitlines(), 1):
+        if not re.match(r" *# Copied from ", line):
+            lines[number] = re.sub(r"  # Copied from \S+$", "", line)
+    return lines
+
+
 def lines_of(name: str) -> list[str]:
-    """Of an algorithm's file, without the marks of copied blocks"""
-    lines = file_of(name).read_text().splitlines()
-    return [re.sub(r"  # Copied from [\w.]+$", "", line) for line in lines]
+    return list(numbered(name).values())
 
 
 def counts(line: str) -> tuple[int, ...]:
@@ -60,15 +67,15 @@ def test_both_files_can_be_read_from_it(pmoe):
 
 def test_names_the_place_of_a_change(pmoe):
     result = pmoe("diff", "sac", "mrp-sac", "--context", 0)
-    changed = lines_of("mrp-sac")
+    changed = numbered("mrp-sac")
     names = []
     for block in result.stdout.split("\n\n")[1:]:
         place, *lines = block.rstrip("\n").split("\n")
         name, number = re.fullmatch(r"(.*), line (\d+)", place).groups()
         names.append(name)
         added = signed(lines, "+")
-        start = int(number) - 1
-        assert changed[start : start + len(added)] == added
+        following = [line for at, line in changed.items() if at >= int(number)]
+        assert following[: len(added)] == added
     assert "Agent.policy_loss" in names
 
 

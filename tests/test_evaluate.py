@@ -333,5 +333,5 @@ def test_sampled_routing_of_several(trained):
 
 
 def test_no_run_in_a_folder(tmp_path):
-    with pytest.raises(PlotError, match="no run there; a run is a directory like"):
+    with pytest.raises(PlotError, match="no runs there; a run is a directory like"):
         evaluate.find([tmp_path])

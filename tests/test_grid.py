@@ -264,7 +264,7 @@ def test_a_bad_file(pmoe_here, tmp_path, text, line, words):
         ("grid good.toml --wrokers 2", ["--wrokers", "--workers"]),
         ("status nothing.toml", ["nothing.toml: no such file"]),
         ("status", ["runs: no such file"]),
-        ("status empty", ["empty: no run there"]),
+        ("status empty", ["empty: no runs there"]),
         ("plot good.toml", ["nothing to draw yet"]),
         ("plot nothing.toml", ["nothing.toml"]),
     ],

@@ -331,7 +331,7 @@ def test_a_damaged_replay_is_one_line(tmp_path, monkeypatch, capsys, damage):
         train("sac", tmp_path, resume=True)
     assert stop.value.code == 2
     error = capsys.readouterr().err
-    assert "replay.f32 is missing or damaged; start anew with --overwrite" in error
+    assert "replay.f32 is missing or damaged; start again with --overwrite" in error
     assert checkpoint(path)["step"] == 150
 
 
@@ -580,7 +580,7 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path, capsys, loop, env_i
         train(loop, tmp_path, env_id=env_id)
     assert stop.value.code == 1
     error = capsys.readouterr().err
-    line = r"error: .+ is not finite at step (\d+); the last checkpoint is from before\n"
+    line = r"error: .+ is not finite at step (\d+); the last checkpoint is from before that that\n"
     step = int(re.fullmatch(line, error)[1])
     # That of step 130 or 132 was not.
     assert 130 <= step < 160

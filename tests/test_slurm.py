@@ -37,11 +37,14 @@ def sbatch(tmp_path, monkeypatch):
     """What runs in place of `sbatch`; the script that it was given goes to `submitted`."""
 
     def pretend(script: str) -> Path:
-        file = tmp_path / "bin/sbatch"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f'#!/bin/bash\ncp "${{@: -1}}" {tmp_path}/submitted\n{script}\n')
-        file.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{file.parent}:{os.environ['PATH']}")
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        # submitit takes it that Slurm is where srun is.
+        (folder / "srun").write_text("#!/bin/bash\n")
+        (folder / "sbatch").write_text(f'#!/bin/bash\ncp "${{@: -1}}" {tmp_path}/submitted\n{script}\n')
+        for file in folder.iterdir():
+            file.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         return tmp_path / "submitted"
 
     return pretend

@@ -1,0 +1,73 @@
+"""What the tests of pmoe_ppo.py share: agents, what they draw, and minibatches."""
+
+import pytest
+import torch
+from common import SHORT
+from torch import distributions as D
+
+from pmoe.pmoe_ppo import Agent, Args, Batch
+
+BOTH = pytest.mark.parametrize("surrogate", ["mixture", "primitive"])
+
+
+def ppo_agent(k=3, seeds=2, obs_size=4, action_size=2, **fields) -> Agent:
+    """An agent of several seeds, 0, 1, ..."""
+    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
+    fields = {**SHORT["ppo"], "k": k, **fields}
+    args = Args(**fields)
+    return Agent(args, obs_size, action_size, generators)
+
+
+def ppo_noise(agent, n, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `draw_noise` gives for n states of each seed: normal (S, n, K, A) and uniform (S, n, K)"""
+    seeds, k, action_size = agent.actor.log_std.shape
+    dtype = agent.actor.log_std.dtype
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(seeds, n, k, action_size, generator=generator, dtype=dtype)
+    uniform = torch.rand(seeds, n, k, generator=generator, dtype=dtype)
+    return normal, uniform
+
+
+def ppo_batch(agent, n=32, seed=0) -> Batch:
+    """What the agent draws and says of random observations, with random advantages and returns"""
+    seeds, obs_size, _ = agent.actor.fc1.weight.shape
+    dtype = agent.actor.log_std.dtype
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(width):
+        return torch.randn(seeds, n, width, generator=generator, dtype=dtype)
+
+    obs = normal(obs_size)
+    drawn = agent.draw(obs, *ppo_noise(agent, n, seed))
+    advantage = 3 * normal(1)
+    returns = 3 * normal(1)
+    return Batch(*drawn, advantage, returns)
+
+
+def perturb(agent, size=0.3) -> Agent:
+    """Moves an agent from where it began, where router and means are next to 0."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in agent.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.add_(size * noise)
+    return agent
+
+
+def torch_mixture(agent, obs) -> D.MixtureSameFamily:
+    """The same policy built from torch.distributions, of normalised observations"""
+    mean, log_std, log_w = agent.actor(obs)
+    std = log_std.exp().expand_as(mean)
+    gaussians = D.Independent(D.Normal(mean, std), 1)
+    router = D.Categorical(logits=log_w)
+    return D.MixtureSameFamily(router, gaussians)
+
+
+def torch_log_prob(agent, obs, action, primitive) -> torch.Tensor:
+    """What `Agent.log_prob` says, by torch.distributions: (S, B, 1)"""
+    mixture = torch_mixture(agent, obs)
+    if agent.args.surrogate == "mixture":
+        return mixture.log_prob(action).unsqueeze(-1)
+    gaussians = mixture.component_distribution
+    of_primitives = gaussians.log_prob(action.unsqueeze(2))
+    return of_primitives.gather(-1, primitive.long())

@@ -1,0 +1,75 @@
+"""How methods look: the same in every figure, and no two alike"""
+
+import numpy as np
+import pytest
+from common import ALGORITHMS
+from runs_on_disk import make
+
+from pmoe.plots import runs, style
+
+
+def looks_of(root, *ks, algos=("sac",), **fields) -> dict[str, tuple]:
+    """The looks of methods, as a key each"""
+    for algo in algos:
+        for k in ks:
+            make(root, algo, k=k, **fields)
+    found, _ = runs.find([root])
+    keys = {}
+    for name, look in style.styles(found).items():
+        colour = np.round(look["color"], 3)
+        keys[name] = (*colour, look["linestyle"], look["marker"], look.get("markerfacecolor"))
+    return keys
+
+
+def test_a_method_looks_the_same_in_every_figure(tmp_path):
+    few = looks_of(tmp_path / "few", 1, 8)
+    many = looks_of(tmp_path / "many", 1, 2, 4, 8, 16, algos=[*ALGORITHMS, "my_idea"], env_id="Ant-v5")
+    assert len(few) == 2
+    for name, look in few.items():
+        assert look == many[name]
+
+
+def test_a_variant_beside_it_does_not_change_how_a_method_looks(tmp_path):
+    alone = looks_of(tmp_path, 4)
+    beside = looks_of(tmp_path, 4, tag="mine")
+    assert len(beside) == 2
+    assert beside["PMOE-SAC K=4"] == alone["PMOE-SAC K=4"]
+
+
+@pytest.mark.parametrize(
+    "algos, ks",
+    [
+        (ALGORITHMS, [1, 2, 4, 8, 10, 14, 16]),
+        (["sac"], range(1, 17)),
+        (["one_fork", "another", "my_idea", "idea2", "idea3", "entropy"], [4]),
+    ],
+    ids=["the paper's", "every K", "forks"],
+)
+def test_no_two_methods_look_alike(tmp_path, algos, ks):
+    found = looks_of(tmp_path, *ks, algos=algos)
+    assert len(found) == len(algos) * len(ks)
+    assert len(set(found.values())) == len(found)
+
+
+def test_variants_do_not_look_alike(tmp_path):
+    for rate in (1e-3, 3e-4, 1e-4, 3e-5):
+        found = looks_of(tmp_path, 1, 4, learning_rate=rate)
+    assert len(found) == 10  # with the plain ones
+    assert len(set(found.values())) == 10
+
+
+def test_forks_of_one_name_do_not_look_alike(tmp_path):
+    for folder in ("one", "other"):
+        make(tmp_path / folder, "my_idea", file=f"/home/{folder}/my_idea.py")
+    looks = looks_of(tmp_path)
+    assert looks["my_idea K=4 one"] != looks["my_idea K=4 other"]
+
+
+def test_methods_are_told_apart_without_colour():
+    """By dashes and markers, full or hollow; in a family, colours differ, too."""
+    looks = [(dash, marker) for _, dash, marker in style.STYLES.values()]
+    assert len(set(looks)) == len(looks)
+    colours = [colour for colour, _, _ in style.STYLES.values()]
+    sac, ppo = colours[:7], colours[7:]
+    for family in (sac, ppo):
+        assert len(set(family)) == len(family)
