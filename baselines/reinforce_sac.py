@@ -220,7 +220,7 @@ class Agent(nn.Module):
 
     # Copied from pmoe_sac.Agent.critic_loss
     def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
-        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' from `draw`: (S,)"""
+        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`"""
         with torch.no_grad():
             next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
             next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, 1)
