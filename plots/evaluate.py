@@ -4,8 +4,10 @@
 import contextlib
 import csv
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +57,8 @@ def recording(run: Run, envs, film: Path | None):
 
     first = envs.envs[0]
     follow(first)
+    # imageio's own type has no append_data.
+    writer: Any
     with imageio.get_writer(film, fps=first.metadata.get("render_fps", 30)) as writer:
 
         def step(action: np.ndarray, ids: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
@@ -78,17 +82,17 @@ def policy(run: Run, noise: float, sample: bool, primitive: int | None) -> Calla
     _, actor = trained(run)
     generator = Generator().manual_seed(run.seed)
 
-    def alone(log_w: Tensor) -> Tensor:
-        return torch.full_like(log_w[..., :1], primitive, dtype=torch.long)
+    def alone(log_w: Tensor, chosen: int) -> Tensor:
+        return torch.full_like(log_w[..., :1], chosen, dtype=torch.long)
 
     def from_router(log_w: Tensor) -> Tensor:
         shape = log_w.shape[:-1]
         chosen = torch.multinomial(log_w.exp().flatten(0, -2), 1, generator=generator)
         return chosen.unflatten(0, shape)
 
-    choose = None
+    choose: Callable | None = None
     if primitive is not None:
-        choose = alone
+        choose = partial(alone, chosen=primitive)
     elif sample:
         choose = from_router
 
