@@ -193,7 +193,7 @@ def test_the_command_does_not_import_torch():
 def test_version_and_list(pmoe):
     assert "pmoe 0.1.0" in pmoe("--version").stdout
     listed = pmoe("list").stdout
-    for algo, (file, _) in ALGORITHMS.items():
+    for algo, file in ALGORITHMS.items():
         assert f" {algo} " in listed and f" {file.replace('.', '/')}.py " in listed
     assert "soft actor-critic" in listed
 

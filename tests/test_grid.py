@@ -147,6 +147,7 @@ def test_the_command_of_a_job_gives_its_options(tmp_path_factory, algo):
     """The command line reads the Args that the grid has read, and its directories are the algorithm's."""
     module = MODULES[algo]
     own = ("env_id", "seed", "num_seeds", "run_dir", "resume", "overwrite", "track")
+    own += ("num_envs", "num_steps", "minibatch_size")  # these must fit each other
     options = {}
     for name, hint in typing.get_type_hints(module.Args).items():
         if name not in own:
