@@ -276,7 +276,7 @@ def test_bad_input(pmoe_here, tmp_path, command, words):
     (tmp_path / "empty").mkdir()
     result = pmoe_here(*command.split())
     if command == "plot good.toml":
-        assert result.stdout == "good.toml: 0 of its 1 runs have begun\n"
+        assert result.stdout == "good.toml: 0 of 1 runs have begun\n"
         result.stdout = ""
     refused(result, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "good.toml", "latin.toml"]
