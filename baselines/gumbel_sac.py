@@ -190,17 +190,20 @@ class Agent(nn.Module):
         self.draws = args.k  # random vectors that the policy takes for a state
         self.actor = Actor(obs_size, action_size, args.k, generators)
         self.qf = Critic(obs_size + action_size, generators)
-        self.qf_target = deepcopy(self.qf).requires_grad_(False)
+        self.qf_target = as_buffers(deepcopy(self.qf))  # they follow, and are not learnt
 
         self.target_entropy = -action_size
         self.tunes_alpha = args.alpha == "auto"
         alpha = 1.0 if self.tunes_alpha else max(args.alpha, 1e-30)
         log_alpha = torch.full((len(generators), 1, 1), alpha, device=generators[0].device).log()
-        self.log_alpha = nn.Parameter(log_alpha, requires_grad=self.tunes_alpha)
+        if self.tunes_alpha:
+            self.log_alpha = nn.Parameter(log_alpha)
+            self.alpha_adam = Adam([self.log_alpha], args.learning_rate)
+        else:
+            self.register_buffer("log_alpha", log_alpha)
 
         self.actor_adam = Adam(self.actor.parameters(), args.learning_rate)
         self.qf_adam = Adam(self.qf.parameters(), args.learning_rate)
-        self.alpha_adam = Adam([self.log_alpha], args.learning_rate)
 
     def propose(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A reparameterised action of the mixture (S, B, 1, A), its log-density (S, B, 1), log_w (S, B, K)"""
@@ -264,7 +267,7 @@ class Agent(nn.Module):
 
         # Targets
         online = [parameter.detach() for parameter in self.qf.parameters()]
-        torch._foreach_lerp_(list(self.qf_target.parameters()), online, self.args.tau)
+        torch._foreach_lerp_(list(self.qf_target.buffers()), online, self.args.tau)
 
         figures |= {"losses/critic": critic_loss, "losses/alpha": alpha.flatten()}
         return {name: figure.detach() for name, figure in figures.items()}
@@ -408,6 +411,15 @@ class Adam(nn.Module):
                 square.lerp_(gradient.square(), 1 - 0.999)
                 root = (square / (1 - power2)).sqrt() + 1e-8
                 parameter.sub_(self.learning_rate * mean / (1 - power1) / root)
+
+
+def as_buffers(module: nn.Module) -> nn.Module:
+    """Makes buffers of a module's parameters, so that it has a state and nothing to learn."""
+    for layer in module.modules():
+        for name, parameter in list(layer.named_parameters(recurse=False)):
+            delattr(layer, name)
+            layer.register_buffer(name, parameter.detach())
+    return module
 
 
 def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
