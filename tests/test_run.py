@@ -373,7 +373,8 @@ def steps_of_checkpoints(run_dir) -> list[int]:
 
 FULL_BUFFER = {"buffer_size": 60, "alpha": "auto"}
 
-# Numbers of calls. Of two seeds, a checkpoint of SAC makes eight, two of them for the replay, one of PPO six; a run that goes on makes six first.
+# Numbers of calls. Of two seeds, a checkpoint of SAC makes eight, two of them for the replay, one of PPO six;
+# a run that goes on makes six more, at its beginning.
 STOPS_OF_SAC = (3, 12, 7, 13, 14, 9, 17, 10, 18, 21, 8, 23, 11, 16, 15, 25)
 STOPS_OF_PPO = (2, 7, 5, 8, 12, 13, 14, 15, 16, 18, 17, 22)
 
