@@ -146,10 +146,14 @@ def values(hint) -> st.SearchStrategy:
 def test_the_command_of_a_job_gives_its_options(tmp_path_factory, algo):
     """The command line reads the Args that the grid has read, and its directories are the algorithm's."""
     module = MODULES[algo]
-    own = ("env_id", "seed", "num_seeds", "run_dir", "resume", "overwrite", "track")
+    fixed = {"env_id", "seed", "num_seeds", "run_dir", "resume", "overwrite", "track"}
+    hints = typing.get_type_hints(module.Args)
+    if "num_envs" in hints:
+        # The sizes of PPO's rollouts and minibatches depend on each other.
+        fixed |= {"num_envs", "num_steps", "minibatch_size", "total_timesteps"}
     options = {}
-    for name, hint in typing.get_type_hints(module.Args).items():
-        if name not in own:
+    for name, hint in hints.items():
+        if name not in fixed:
             options[name] = values(hint).filter(lambda x: x is not None)
     envs = st.sampled_from(["Pendulum-v1", "deep/Toy-v0"])
 
@@ -275,7 +279,7 @@ def test_bad_input(pmoe_here, tmp_path, command, words):
     (tmp_path / "empty").mkdir()
     result = pmoe_here(*command.split())
     if command == "plot good.toml":
-        assert result.stdout == "good.toml: 0 of its 1 runs have begun\n"
+        assert result.stdout == "good.toml: 0 of 1 runs have begun\n"
         result.stdout = ""
     refused(result, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "good.toml", "latin.toml"]

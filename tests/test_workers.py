@@ -302,7 +302,7 @@ def test_plot_draws_what_there_is(finished, pmoe_here, tmp_path, monkeypatch):
     """With the options of [plot]"""
     monkeypatch.setenv("COLUMNS", "200")
     result = pmoe_here("plot", finished, "--out", "figures")
-    assert result.returncode == 0 and f"{finished}: 4 of its 4 runs have begun" in result.stdout
+    assert result.returncode == 0 and f"{finished}: 4 of 4 runs have begun" in result.stdout
     drawn = {path.relative_to(tmp_path / "figures") for path in tmp_path.glob("figures/**/*.*")}
     assert {"png", "pdf", "csv", "md", "tex"} <= {path.suffix[1:] for path in drawn}
     assert "P(better than PMOE-SAC K=2)" in result.stdout
@@ -310,7 +310,7 @@ def test_plot_draws_what_there_is(finished, pmoe_here, tmp_path, monkeypatch):
     text = finished.read_text().replace("seed = [1, 2]", "seed = [2, 3]")
     more.write_text(re.sub(r"\[plot\][^[]*", "", text))
     result = pmoe_here("plot", more, "--out", "others")
-    assert result.returncode == 0 and f"{more}: 2 of its 4 runs have begun" in result.stdout
+    assert result.returncode == 0 and f"{more}: 2 of 4 runs have begun" in result.stdout
     others = {path.relative_to(tmp_path / "others") for path in tmp_path.glob("others/**/*.*")}
     assert others and others < drawn
 
