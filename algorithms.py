@@ -55,6 +55,13 @@ def nearest(word: str, words: Iterable[str]) -> str:
     return f"there are: {', '.join(words)}"
 
 
+def nearest_algorithm(word: str) -> str:
+    """A hint: the file of that name in this folder or, where there is none, the names that are near"""
+    if Path(f"{word}.py").is_file():
+        return f"nearest: ./{word}.py"
+    return nearest(word, ALGORITHMS)
+
+
 def is_algorithm(word: str) -> bool:
     """Whether a word names an algorithm or, by its ending, the file of one, which may be missing"""
     return word in ALGORITHMS or word.endswith(".py")
@@ -72,16 +79,13 @@ def load(algo: str | Path) -> ModuleType:
     """The module of a name or of a file; the project's environments are registered. AlgorithmError: there is
     none."""
     import_module(f"{__package__}.envs")
-    warnings.filterwarnings(
-        "ignore", message=".*out of date"
-    )  # Gymnasium, of -v4: the paper's tables need it
+    # Gymnasium says so of -v4, which the paper's tables need.
+    warnings.filterwarnings("ignore", message=".*out of date")
     if algo in ALGORITHMS:
         return import_module(f"{__package__}.{ALGORITHMS[algo]}")
     file = Path(algo)
     if not is_algorithm(file.name):
-        raise AlgorithmError(
-            f"unknown algorithm {str(algo)!r}; {nearest(str(algo), ALGORITHMS)}, or a file.py"
-        )
+        raise AlgorithmError(f"unknown algorithm {str(algo)!r}; {nearest_algorithm(str(algo))}, or a file.py")
     for name in ALGORITHMS:
         if file.exists() and file.samefile(file_of(name)):
             return load(name)
@@ -158,7 +162,7 @@ def read_text(algo: str | Path) -> str:
     """The text of an algorithm's file. AlgorithmError: there is none."""
     file = file_of(algo) if algo in ALGORITHMS else Path(algo)
     if not file.is_file():
-        hint = nearest(str(algo), ALGORITHMS)
+        hint = nearest_algorithm(str(algo))
         raise AlgorithmError(f"{str(algo)!r} is neither an algorithm nor a file; {hint}")
     try:
         return file.read_text()

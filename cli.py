@@ -122,7 +122,7 @@ def run(
         module = algorithms.load_of_config(recorded)
         algo = module.ALGO
     elif names:
-        fail(f"unknown algorithm {names[0]!r}; {nearest(names[0], ALGORITHMS)}")
+        fail(f"unknown algorithm {names[0]!r}; {algorithms.nearest_algorithm(names[0])}")
     else:
         fail(f"name an algorithm, as in `pmoe run sac --help`; the algorithms are: {', '.join(ALGORITHMS)}")
     repeated = as_flags(recorded.get("args", {}))

@@ -120,7 +120,7 @@ def pick(x: Tensor, chosen: Tensor) -> Tensor:  # Copied from pmoe_sac.pick
 
 
 def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:  # Copied from pmoe_sac.draw_primitive
-    """J draws k ~ w a state, by inverting the distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
+    """J draws k ~ w per state, by inverting the distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
     cumulative = log_w.exp().cumsum(-1).unsqueeze(2)  # (S, B, 1, K)
     below = cumulative < uniform.unsqueeze(-1)  # (S, B, J, K)
     # Rounding may leave the sum of w below 1, and a uniform number above it.
@@ -255,7 +255,7 @@ class Agent(nn.Module):
         advantage = gae(reward, value, next_value, rollout.terminated, done, gamma, gae_lambda)
         returns = advantage + value
         fields = (*rollout.drawn, advantage, returns)
-        explained = 1 - advantage.flatten(1).var(1) / returns.flatten(1).var(1)
+        explained = explained_variance(advantage, returns)
         return Batch(*[field.flatten(1, 2) for field in fields]), explained
 
     def router_loss(self, obs: Tensor, noise: Tensor, mean, log_std, log_w) -> Tensor:
@@ -519,6 +519,12 @@ def normalize_advantage(advantage: Tensor) -> Tensor:
     """(S, B, 1), each seed's to mean 0 and standard deviation 1"""
     deviation = advantage - advantage.mean(1, keepdim=True)
     return deviation / (advantage.std(1, keepdim=True) + 1e-8)
+
+
+def explained_variance(advantage: Tensor, returns: Tensor) -> Tensor:
+    """Of the value, whose errors the advantages are: (S, T, E, 1) each -> (S,)"""
+    variance = returns.flatten(1).var(1, correction=0).clamp(min=1e-8)  # a rollout may be one step long
+    return 1 - advantage.flatten(1).var(1, correction=0) / variance
 
 
 def by_step(noise: tuple[Tensor, Tensor], length: int) -> list[Tensor]:
@@ -861,7 +867,8 @@ class Runs:
         (path / "checkpoint").mkdir(parents=True)
         file = Path(__file__).resolve()
         git = ["git", "-C", str(file.parent), "describe", "--always", "--dirty"]
-        config = {"algo": ALGO, "file": str(file), "device": str(self.device), "command": sys.argv}
+        config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
+        config["command"] = sys.argv
         with contextlib.suppress(OSError):  # there is no git
             config["commit"] = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
         packages = ("torch", "gymnasium", "mujoco", "numpy")
@@ -890,6 +897,8 @@ class Runs:
         if evaluation:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
+        if config.get("source", source_hash()) != source_hash():
+            print(f"note: {Path(__file__).name} has changed since {path} was started; the run mixes the two")
         config["args"]["total_timesteps"] = self.args.total_timesteps
         write_json(path / "config.json", config)
         (path / "done.json").unlink(missing_ok=True)  # the run is made longer
@@ -926,7 +935,7 @@ class Runs:
             self.evaluate(step)
         if last or self.due(1000, step):
             self.log(step, figures)
-        elif time.monotonic() > self.shown + 0.5:
+        elif time.monotonic() > self.shown + 1:
             self.show(step)
         self.step = step
         if save:
@@ -1059,6 +1068,11 @@ def write_whole(path: Path, content) -> None:
         file.flush()
         os.fsync(file)
     os.replace(temporary, path)
+
+
+def source_hash() -> str:
+    """Of this file's text"""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:10]
 
 
 def recorded_file(config: Path) -> Path:

@@ -115,7 +115,7 @@ class Critic(nn.Module):  # Copied from pmoe_sac.Critic
         self.fc3 = Linear(256, 1, twins)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
-        """obs (S, B, O), K actions a state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
+        """obs (S, B, O), K actions per state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
         S, B, K, _ = action.shape
         x = torch.cat([obs.unsqueeze(2).expand(S, B, K, -1), action], -1)
         x = x.flatten(1, 2).repeat_interleave(2, 0)  # (2S, B K, O + A)
@@ -143,7 +143,7 @@ def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied f
 
 # Copied from pmoe_sac.mixture_log_density
 def mixture_log_density(u: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
-    """log sum_k w_k N_k(u) (eq. 4, before the tanh) of J points a state: u (S, B, J, A) -> (S, B, J)"""
+    """log sum_k w_k N_k(u) (eq. 4, before the tanh) of J points per state: u (S, B, J, A) -> (S, B, J)"""
     log_prob = log_density(u.unsqueeze(3), mean.unsqueeze(2), log_std.unsqueeze(2))  # (S, B, J, K)
     return torch.logsumexp(log_w.unsqueeze(2) + log_prob, -1)
 
@@ -219,7 +219,7 @@ class Agent(nn.Module):
 
     # Copied from pmoe_sac.Agent.critic_loss
     def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
-        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log pi(a'|s')), a' ~ pi: (S,)"""
+        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`"""
         with torch.no_grad():
             next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
             next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, 1)
@@ -763,7 +763,8 @@ class Runs:
         (path / "checkpoint").mkdir(parents=True)
         file = Path(__file__).resolve()
         git = ["git", "-C", str(file.parent), "describe", "--always", "--dirty"]
-        config = {"algo": ALGO, "file": str(file), "device": str(self.device), "command": sys.argv}
+        config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
+        config["command"] = sys.argv
         with contextlib.suppress(OSError):  # there is no git
             config["commit"] = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
         packages = ("torch", "gymnasium", "mujoco", "numpy")
@@ -792,6 +793,8 @@ class Runs:
         if evaluation:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
+        if config.get("source", source_hash()) != source_hash():
+            print(f"note: {Path(__file__).name} has changed since {path} was started; the run mixes the two")
         config["args"]["total_timesteps"] = self.args.total_timesteps
         write_json(path / "config.json", config)
         (path / "done.json").unlink(missing_ok=True)  # the run is made longer
@@ -828,7 +831,7 @@ class Runs:
             self.evaluate(step)
         if last or self.due(1000, step):
             self.log(step, figures)
-        elif time.monotonic() > self.shown + 0.5:
+        elif time.monotonic() > self.shown + 1:
             self.show(step)
         self.step = step
         if save:
@@ -961,6 +964,11 @@ def write_whole(path: Path, content) -> None:
         file.flush()
         os.fsync(file)
     os.replace(temporary, path)
+
+
+def source_hash() -> str:
+    """Of this file's text"""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:10]
 
 
 def recorded_file(config: Path) -> Path:

@@ -5,7 +5,7 @@ Only runs of the same environment are compared. Percents are of a reference meth
 arXiv 2104.09122. The bootstrap draws runs, in each environment and method among themselves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,12 @@ class Task:
     last: float  # to here
     methods: dict[str, list[Run]]  # the reference first
     base: str | None  # the reference method, if it has runs here
+
+    @property
+    def reference(self) -> str:
+        """The reference method, asked only of a task that has one"""
+        assert self.base is not None
+        return self.base
 
     @property
     def size(self) -> str:
@@ -144,7 +150,8 @@ def no_reference(task: Task, name: str) -> str:
 
 def positive(task: Task, center: str) -> bool:
     """Whether percents of the reference's area mean something"""
-    return CENTERS[center](task.areas(task.base)) > 0
+    areas = task.areas(task.reference)
+    return bool(CENTERS[center](areas) > 0)
 
 
 def named(methods: dict[str, list[Run]], name: str) -> list[str]:
@@ -205,7 +212,7 @@ def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str,
         return figures
     pairs = []
     for task, label in zip(tasks, labels):
-        pairs.append((task.areas(label), task.areas(task.base)))
+        pairs.append((task.areas(label), task.areas(task.reference)))
     figures["percent"] = float(percent(pairs, center))
     if labels == bases:
         return figures
@@ -284,8 +291,8 @@ def common_methods(pool: list[Task]) -> tuple[dict[str, list[str]], list[str]]:
             envs = ", ".join(missing)
             notes.append(f"{method} is not among {pool_name(pool)}: it has no runs on {envs}")
             continue
-        common[method] = labels
-        settings = [task.methods[label][0].settings for task, label in zip(pool, labels)]
+        common[method] = [label for label in labels if label is not None]
+        settings = [task.methods[label][0].settings for task, label in zip(pool, common[method])]
         names = different(settings)
         if names:
             notes.append(f"{method} is not the same in all of {pool_name(pool)}: {', '.join(names)} differ")
@@ -306,7 +313,7 @@ def different(settings: list[dict]) -> list[str]:
 
 
 def report(
-    tasks: list[Task], out: Path, center: str, metric: str, notes: list[str] = ()
+    tasks: list[Task], out: Path, center: str, metric: str, notes: Sequence[str] = ()
 ) -> tuple[list[Path], list[str]]:
     """Writes and prints OUT/auc.csv, .md and .tex, writes the runs' own figures to OUT/auc_runs.csv; returns
     the files, and new notes on what is not compared. Below the tables stand these and the notes on what was
@@ -400,7 +407,7 @@ def task_record(task: Task, method: str, center: str, metric: str) -> dict:
 def pool_table(pool: list[Task], methods: dict[str, list[str]], center: str) -> tuple[tuple, list[dict]]:
     """The table of several environments, and its records"""
     first = pool[0]
-    base = first.methods[first.base][0].name
+    base = first.methods[first.reference][0].name
     envs = ", ".join(task.env for task in pool)
     records = []
     rows = []

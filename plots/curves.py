@@ -124,7 +124,7 @@ def finished(runs: list[Run], notes: list[str]) -> list[Run]:
 
 def time_unit(runs: list[Run]) -> int:
     """Seconds of an hour, or of a minute where no run took an hour"""
-    longest = max((run.wall_time for run in runs), default=0)
+    longest = max((run.wall_time or 0 for run in runs), default=0)
     return 3600 if longest >= 3600 else 60
 
 

@@ -10,6 +10,7 @@ evaluations are counted.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ SAMPLES = 400_000
 GROUPS = ("means", "log sigmas", "router")
 COLOURS = ("#0072B2", "#E69F00", "#009E73")  # of the groups
 MARKERS = ("o", "s", "^")
-ESTIMATORS = {  # its file and options
+ESTIMATORS: dict[str, tuple[ModuleType, dict]] = {  # its file and options
     "PMOE max": (pmoe_sac, {"backprop": "max"}),
     "PMOE all": (pmoe_sac, {"backprop": "all"}),
     "MRP": (mrp_sac, {"estimator": "marginal"}),

@@ -4,8 +4,10 @@
 import contextlib
 import csv
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Generator, Tensor
 from ..terminal import tracked
 from .paper import PRINTED, PRINTED_K
 from .policies import algorithm, choose_renderer, composes, follow, fork_errors, trained
-from .runs import PlotError, Run, by_method, folders, name_methods, read_config
+from .runs import PlotError, Run, by_method, folders, grouped, name_methods, new_run
 from .tables import plus_minus, show, write
 
 HEAD_ONE = ["environment", "step", "episodes", "mean", "std", "min", "max"]
@@ -55,6 +57,8 @@ def recording(run: Run, envs, film: Path | None):
 
     first = envs.envs[0]
     follow(first)
+    # imageio's own type has no append_data.
+    writer: Any
     with imageio.get_writer(film, fps=first.metadata.get("render_fps", 30)) as writer:
 
         def step(action: np.ndarray, ids: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
@@ -78,17 +82,17 @@ def policy(run: Run, noise: float, sample: bool, primitive: int | None) -> Calla
     _, actor = trained(run)
     generator = Generator().manual_seed(run.seed)
 
-    def alone(log_w: Tensor) -> Tensor:
-        return torch.full_like(log_w[..., :1], primitive, dtype=torch.long)
+    def alone(log_w: Tensor, chosen: int) -> Tensor:
+        return torch.full_like(log_w[..., :1], chosen, dtype=torch.long)
 
     def from_router(log_w: Tensor) -> Tensor:
         shape = log_w.shape[:-1]
         chosen = torch.multinomial(log_w.exp().flatten(0, -2), 1, generator=generator)
         return chosen.unflatten(0, shape)
 
-    choose = None
+    choose: Callable | None = None
     if primitive is not None:
-        choose = alone
+        choose = partial(alone, chosen=primitive)
     elif sample:
         choose = from_router
 
@@ -121,8 +125,7 @@ def find(paths: list[Path]) -> tuple[list[Run], list[str]]:
 
 def read(directory: Path) -> Run:
     """The run in a directory, its step that of its policy. PlotError: there is none, or it has no policy."""
-    algo, args = read_config(directory)
-    run = Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [])
+    run = new_run(directory)
     run.steps[0], _ = trained(run)
     return run
 
@@ -205,14 +208,14 @@ def check_film(runs: list[Run], noises: list[float]) -> None:
 
 
 def unfinished(runs: list[Run]) -> list[str]:
-    """A line on each method whose runs have not all made their steps"""
+    """A line on each method and number of steps whose runs have not all made them"""
     notes = []
     for env, methods in by_method(runs).items():
         for method, group in methods.items():
-            budget = group[0].budget
-            if any(run.steps[0] < run.budget for run in group):
-                reached = "; ".join(f"seed {run.seed} at {run.steps[0]:,.0f}" for run in group)
-                notes.append(f"{env}, {method}: unfinished: {reached} of {budget:,} steps")
+            for budget, alike in grouped(group, lambda run: run.budget).items():
+                if any(run.steps[0] < budget for run in alike):
+                    reached = "; ".join(f"seed {run.seed} at {run.steps[0]:,.0f}" for run in alike)
+                    notes.append(f"{env}, {method}: unfinished: {reached} of {budget:,} steps")
     return notes
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from gymnasium.spaces import flatdim
 
 from ..envs.target_reaching import HALF, REACHED, START
 from ..terminal import spans, tracked
@@ -72,7 +73,7 @@ def replay(run: Run) -> list[np.ndarray]:
     file = run.path / "checkpoint" / "replay.f32"
     if not file.exists():
         raise PlotError(f"{run.path} has no replay: {why_no_replay(run, file)}")
-    (obs_size,) = make_world(run).observation_space.shape
+    obs_size = flatdim(make_world(run).observation_space)
     sizes = [obs_size, 2, obs_size, 1, 1]
     numbers = np.fromfile(file, np.float32)
     # The last row may be half written.

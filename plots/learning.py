@@ -13,7 +13,7 @@ from . import auc, curves, paper, profile
 from .runs import PlotError, Run, find, overview
 
 # The files that it writes
-PATTERNS = ("auc*", "table[2-4].*", "profile.*", "curves.*")
+PATTERNS: tuple[str, ...] = ("auc*", "table[2-4].*", "profile.*", "curves.*")
 PATTERNS += ("routing*", "primitives*", "tsne*", "trajectories*", "exploration*")
 
 
@@ -118,7 +118,7 @@ def analyses(wanted: dict[str, bool], episodes: int, states: int) -> list[Callab
         "trajectories": {"episodes": episodes},
         "exploration": {},
     }
-    functions = []
+    functions: list[Callable] = []
     for name, arguments in options.items():
         if not wanted[name]:
             continue

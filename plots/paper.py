@@ -1,6 +1,7 @@
 """Tables 2 to 4 of arXiv 2104.09122 in their layout, with its printed numbers below what the runs give."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +145,7 @@ def layout(item: str, title: str, tasks: list[Task], columns: dict[str, list[tup
     """Title, head and rows: environments along the columns or, in table 4, K; below each row the printed
     one"""
     envs = [task.env for task in tasks]
+    lines: Iterable[tuple[str, Iterable]]
     if item == "table4":
         head = [method.removeprefix("PMOE-SAC ") for method in columns]
         lines = zip(envs, zip(*columns.values()))

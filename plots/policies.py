@@ -27,8 +27,8 @@ from .runs import PlotError, Run, by_method
 
 PACKAGE = __package__.rpartition(".")[0]
 # of primitives: Okabe and Ito's, then others
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-COLOURS += ("#7F3C8D", "#A5682A", "#8C8C8C", "#1B7C7C", "#B3DE69", "#FB9A99", "#6A3D9A", "#B15928")
+COLOURS: tuple[str, ...] = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+COLOURS += ("#000000", "#7F3C8D", "#A5682A", "#8C8C8C", "#1B7C7C", "#B3DE69", "#FB9A99", "#6A3D9A", "#B15928")
 
 
 # Which policies there are

@@ -28,8 +28,9 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
 LEGEND = ["SAC", "PPO", *NAMES.values()]  # the order of methods
 
 # Options that stand in the label as they are, or have no say in what is learnt.
-FREE = ("env_id", "k", "tag", "seed", "num_seeds", "total_timesteps", "run_dir", "device", "compile", "track")
-FREE += ("eval_every", "eval_episodes", "checkpoint_every", "keep_replay", "resume", "overwrite")
+FREE: tuple[str, ...] = ("env_id", "k", "tag", "seed", "num_seeds", "total_timesteps", "run_dir", "device")
+FREE += ("compile", "track", "eval_every", "eval_episodes", "checkpoint_every", "keep_replay")
+FREE += ("resume", "overwrite")
 
 
 class PlotError(ValueError):
@@ -186,12 +187,6 @@ def new_run(directory: Path) -> Run:
     # Older runs name no file.
     file = str(config.get("file") or "")
     return Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [], file)
-
-
-def read_config(directory: Path) -> tuple[str, dict]:
-    """Algorithm and options of a run. PlotError: it is none."""
-    run = new_run(directory)
-    return run.algo, run.args
 
 
 def read(directory: Path, metric: str) -> Run:
@@ -427,9 +422,9 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
             table.add_row(env, method, seeds, reach(group, metric), state)
         table.add_section()
     if few:
-        methods = "; ".join(few)
+        listed = "; ".join(few)
         notes.append(
-            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {methods}"
+            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {listed}"
         )
     return table, notes
 

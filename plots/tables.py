@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..terminal import console, tracked  # noqa: F401
+from ..terminal import console
 
 LATEX = {c: "\\" + c for c in "%&_#${}"}
 LATEX |= {"–": "--", "±": r"$\pm$", "|": r"$|$", "<": "$<$", ">": "$>$"}

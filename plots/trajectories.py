@@ -8,6 +8,7 @@ run's environment has no fixed_layout, episodes have layout 0.
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def reaching(runs: list[Run]) -> tuple[list[Run], list[str]]:
 def make_world(run: Run) -> TargetReaching:
     """The environment of a run on target-reaching. PlotError: it cannot be made."""
     try:
-        return make(run.env).unwrapped
+        return cast(TargetReaching, make(run.env).unwrapped)
     except Exception as error:  # environments raise anything
         raise PlotError(f"{run.path}: its environment {run.env} cannot be made ({error})") from error
 
@@ -118,7 +119,8 @@ def count_ends(what: Walk) -> dict[str, int]:
 
 
 def mean_steps(what: Walk) -> float:
-    return np.mean([len(path) - 1 for path in what.paths])
+    steps = [len(path) - 1 for path in what.paths]
+    return float(np.mean(steps))
 
 
 def record_of(run: Run, primitive: int | None, what: Walk) -> dict:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from common import checkpoint, flags, refused, rows_of, train
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pmoe import pmoe_sac
@@ -100,7 +100,7 @@ UNITS = st.floats(-1, 1, width=32)
 
 @settings(deadline=None, max_examples=200)
 @given(
-    bounds=st.lists(st.tuples(NUMBERS, NUMBERS).filter(lambda x: x[0] != x[1]), min_size=1, max_size=4),
+    bounds=st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=4),
     unit=UNITS,
     dtype=st.sampled_from([np.float32, np.float64]),
     stretch=st.sampled_from([1.0, 1.1, 1 / 3]),
@@ -109,6 +109,7 @@ def test_what_the_environment_gets_is_in_its_bounds(bounds, unit, dtype, stretch
     """Whatever is rounded, -1 is low and 1 is high."""
     pairs = np.sort(np.array(bounds, dtype), -1) * dtype(stretch)
     low, high = pairs.T
+    assume((low < high).all())
     space = pmoe_sac.gym.spaces.Box(low, high, dtype=dtype)
     env = Recorder(space)
     with pytest.MonkeyPatch.context() as patch:
@@ -120,7 +121,7 @@ def test_what_the_environment_gets_is_in_its_bounds(bounds, unit, dtype, stretch
         assert space.contains(env.action), (low, high, x)
         assert env.action.dtype == dtype
         expected = low + (high - low) * (1 + x) / 2
-        size = np.abs(pairs).max()
+        size = float(np.abs(pairs).max())
         assert env.action == pytest.approx(expected, abs=1e-6 * size)
 
 

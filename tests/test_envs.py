@@ -1,6 +1,8 @@
 """Environments by their name with options."""
 
+import gymnasium as gym
 import pytest
+from common import MODULES
 from gymnasium.error import NameNotFound
 
 from pmoe import envs
@@ -18,9 +20,19 @@ def test_options():
 @pytest.mark.parametrize("text, value", [("None", None), ("1", 1), ("2e-1", 0.2), ("-1.5", -1.5)])
 def test_values(monkeypatch, text, value):
     options = {}
-    monkeypatch.setattr(envs.gym, "make", lambda name, **given: options.update(given))
+    monkeypatch.setattr(gym, "make", lambda name, **given: options.update(given))
     envs.make(f"Any-v0,first={text},other='a,b',last=True")
     assert options == {"first": value, "other": "a,b", "last": True}
+
+
+NAMES = ["Any-v0", "a:Any/Env-v0,k=2", "Any-v0,text='a,b=1',none=None", "Any-v0,x=-2e-3,flag=False"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("module", [MODULES["sac"], MODULES["ppo"]])
+def test_names_are_read_as_the_algorithms_files_read_them(monkeypatch, name, module):
+    monkeypatch.setattr(gym, "make", lambda name, **options: (name, options))
+    assert envs.make(name, render_mode="x") == module.make_env(name, render_mode="x")
 
 
 def test_keywords_too():
@@ -34,7 +46,7 @@ def test_an_environment_of_another_module():
 
 
 def test_what_is_no_value():
-    with pytest.raises(ValueError, match="obstacles=three is no number"):
+    with pytest.raises(ValueError, match="obstacles=three is not a number"):
         envs.make("TargetReaching-v0,obstacles=three")
 
 

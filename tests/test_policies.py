@@ -1,6 +1,7 @@
 """What a trained policy does in its episodes, how it samples, and which policies are shown."""
 
 import os
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -161,13 +162,13 @@ def test_some_steps_of_a_rollout(reaching):
 # Which are shown
 
 
-@pytest.fixture
-def three(tmp_path):
-    """Two seeds with two primitives, one with one"""
-    for seed in (3, 2):
-        train("sac", tmp_path, seed=seed, total_timesteps=200)
-    train("sac", tmp_path, k=1, total_timesteps=200)
-    return tmp_path
+@pytest.fixture(scope="module")
+def some(tmp_path_factory):
+    """Two seeds with two primitives, one with one; not to be changed"""
+    root = tmp_path_factory.mktemp("some")
+    train("sac", root, seed=2, num_seeds=2, total_timesteps=120)
+    train("sac", root, k=1, total_timesteps=120)
+    return root
 
 
 def pick(root, **options) -> tuple:
@@ -175,31 +176,33 @@ def pick(root, **options) -> tuple:
     return policies.pick(found, **options)
 
 
-def test_the_first_seed_of_each_method_is_shown(three):
-    (run,), notes = pick(three)
+def test_the_first_seed_of_each_method_is_shown(some):
+    (run,), notes = pick(some)
     assert run.seed == 2
     assert run.args["k"] == 2
     text = "\n".join(notes)
-    assert f"the policy shown is {run.path} at step 200" in text
+    assert f"the policy shown is {run.path} at step 120" in text
     assert "Pendulum-v1, SAC: its policy is not shown, as it has one primitive" in text
 
 
-def test_policies_of_one_primitive_are_shown_where_that_says_something(three):
-    picked, _ = pick(three, several=False)
+def test_policies_of_one_primitive_are_shown_where_that_says_something(some):
+    picked, _ = pick(some, several=False)
     assert [run.args["k"] for run in picked] == [1, 2]
 
 
-def test_a_seed_without_a_policy_makes_room_for_the_next(three):
-    (run,), _ = pick(three)
+def test_a_seed_without_a_policy_makes_room_for_the_next(some, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(some, copy)
+    (run,), _ = pick(copy)
     (file,) = run.path.glob("checkpoint/*.pt")
     file.unlink()
-    (other,), notes = pick(three)
+    (other,), notes = pick(copy)
     assert other.seed == 3
     assert "seed2 has no checkpoint" in "\n".join(notes)
     (file,) = other.path.glob("checkpoint/*.pt")
     file.write_bytes(b"")
     with pytest.raises(runs.PlotError, match="is damaged"):
-        pick(three)
+        pick(copy)
 
 
 @pytest.mark.parametrize("figure", ["routing", "primitives", "tsne"])

@@ -1,4 +1,4 @@
-"""PPO's rollouts: what acts and is remembered of it, statistics, minibatches, rollouts of whole runs."""
+"""PPO's rollouts: what acts and is remembered, statistics, minibatches, and the rollouts of whole runs."""
 
 from copy import deepcopy
 from types import SimpleNamespace
@@ -198,9 +198,13 @@ def test_rewards_are_divided_by_the_deviation_of_all_discounted_returns():
 
 def test_a_checkpoint_holds_the_statistics(quick_run):
     state = checkpoint(quick_run("ppo"))["learnt"]
-    assert state["actor.statistics.sums"][0].tolist() == [400] * 3
-    assert state["reward_scale.statistics.sums"][0].item() == 400
-    assert state["reward_scale.discounted"].shape == (1, 1)
+    (of_obs,) = state["actor.statistics.sums"]
+    (of_returns,) = state["reward_scale.statistics.sums"]
+    count, _, _ = of_obs
+    assert count.tolist() == [400, 400, 400]
+    count, _, _ = of_returns
+    assert count.item() == 400
+    assert state["reward_scale.discounted"].shape == (1, 1, 1)
 
 
 # Advantages and returns of a rollout
@@ -267,16 +271,21 @@ def numbered(n, seeds=2) -> Batch:
     return Batch(wide, rows, rows, rows, rows, rows)
 
 
-def stream_of(n, size, epochs, seeds=2) -> tuple[list[Batch], torch.Tensor]:
-    """The minibatches, and the rows in them one after the other (S, .)"""
+def parts_of(n, size, epochs, seeds=2) -> list[Batch]:
+    """The minibatches of n rows"""
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-    parts = list(minibatches(numbered(n, seeds), size, epochs, generators))
-    rows = [part.action.squeeze(-1) for part in parts]
-    return parts, torch.cat(rows, 1)
+    return list(minibatches(numbered(n, seeds), size, epochs, generators))
+
+
+def stream_of(parts) -> torch.Tensor:
+    """The rows in minibatches, one after the other: (S, .)"""
+    numbers = [part.action.squeeze(-1) for part in parts]
+    return torch.cat(numbers, 1)
 
 
 def test_every_transition_is_in_each_pass():
-    parts, stream = stream_of(n=50, size=25, epochs=3)
+    parts = parts_of(n=50, size=25, epochs=3)
+    stream = stream_of(parts)
     assert len(parts) == 6
     for s in range(2):
         own = torch.arange(50.0) + 50 * s
@@ -289,18 +298,18 @@ def test_every_transition_is_in_each_pass():
 
 
 def test_minibatches_may_span_two_passes_and_what_is_left_over_is_dropped():
-    parts, stream = stream_of(n=33, size=25, epochs=2)
+    parts = parts_of(n=33, size=25, epochs=2)
+    stream = stream_of(parts)
     assert [part.obs.shape for part in parts] == [(2, 25, 4), (2, 25, 4)]
     for s in range(2):
         first, second = stream[s].split([33, 17])
         assert first.sort().values.equal(torch.arange(33.0) + 33 * s)
         assert len(second.unique()) == 17
-    parts, _ = stream_of(n=20, size=25, epochs=1)
-    assert parts == []
+    assert parts_of(n=20, size=25, epochs=1) == []
 
 
 def test_the_fields_of_a_minibatch_stay_together():
-    parts, _ = stream_of(n=33, size=25, epochs=2)
+    parts = parts_of(n=33, size=25, epochs=2)
     for part in parts:
         assert isinstance(part, Batch)
         for field in part:
@@ -308,9 +317,11 @@ def test_the_fields_of_a_minibatch_stay_together():
 
 
 def test_a_seed_shuffles_the_same_alone_as_among_others():
-    _, together = stream_of(n=33, size=25, epochs=2)
-    _, alone = stream_of(n=33, size=25, epochs=2, seeds=1)
-    assert together[0].equal(alone[0])
+    together = parts_of(n=33, size=25, epochs=2)
+    alone = parts_of(n=33, size=25, epochs=2, seeds=1)
+    first, _ = stream_of(together)
+    (only,) = stream_of(alone)
+    assert first.equal(only)
 
 
 # Runs
@@ -318,7 +329,7 @@ def test_a_seed_shuffles_the_same_alone_as_among_others():
 
 @pytest.fixture
 def rollouts(monkeypatch) -> list[SimpleNamespace]:
-    """Of the runs of a test: what went into `estimate` and came out, the agent at that time, each `update`"""
+    """Of a test's runs: what went into `estimate` and came out, the agent as it then was, each `update`"""
     estimate = Agent.estimate
     update = Agent.update
     seen = []
@@ -390,8 +401,9 @@ def test_learning_rate_zero_learns_nothing(tmp_path):
     state = checkpoint(path)["learnt"]
     before = ppo_agent(k=2, seeds=2, obs_size=3, action_size=1).state_dict()
     for name in ("actor.mean.weight", "vf.0.weight", "qf.4.weight"):
-        # As the generator of seed 1 made it
-        assert state[name].equal(before[name][1]), name
+        (learnt,) = state[name]
+        _, made = before[name]  # by the generators of seeds 0 and 1
+        assert learnt.equal(made), name
 
 
 @pytest.mark.parametrize("anneal_lr", [True, False])

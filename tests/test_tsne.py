@@ -30,25 +30,36 @@ POINT_IN_SPACE = np.tile([1.0, 0.0, 0.0], (150, 1))
 
 @pytest.mark.parametrize("points", [LINE, POINT, POINT_IN_SPACE])
 def test_embeddings_of_lines_and_points(points):
-    where = tsne.embed(points, 0, 260)
+    where = tsne.embed(points, 0, 60)
     assert where.shape == (150, 2)
     assert np.isfinite(where).all()
     assert where.std() > 0
 
 
-def test_embeddings_are_reproducible_and_tell_how_far_they_are(blobs):
+@pytest.fixture(scope="module")
+def embedding(blobs):
+    """Where the points are after 300 iterations, and what it told on the way"""
     counts = []
     where = tsne.embed(blobs, 7, 300, counts.append)
+    return where, counts
+
+
+def test_embeddings_are_reproducible_and_tell_how_far_they_are(blobs, embedding):
+    where, counts = embedding
     assert counts == list(range(10, 301, 10))
     assert (where == tsne.embed(blobs, 7, 300)).all()
 
 
-def test_embeddings_keep_apart_what_is_apart(blobs):
-    where = tsne.embed(blobs, 7, 300).reshape(3, 40, 2)
-    centres = where.mean(1)
-    spread = np.linalg.norm(where - centres[:, None], axis=-1).max()
+def test_embeddings_keep_apart_what_is_apart(embedding):
+    where, _ = embedding
+    blob = np.repeat(range(3), 40)
+    centres = np.array([np.median(where[blob == i], 0) for i in range(3)])
+    distances = np.linalg.norm(where[:, None] - centres, axis=-1)  # (N, 3)
+    near = distances.min(-1)
+    # A few points may stand aside.
+    assert (distances.argmin(-1) == blob).mean() > 0.95
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert np.linalg.norm(centres[a] - centres[b]) > 2 * spread
+        assert np.linalg.norm(centres[a] - centres[b]) > 4 * np.median(near)
 
 
 @pytest.fixture
@@ -142,18 +153,17 @@ def few(monkeypatch):
 
 def test_a_policy_of_too_few_states_is_named_and_the_others_embedded(reaching, tmp_path, few):
     found, _ = runs.find([reaching])
-    _, notes = tsne.report(found, tmp_path, count=60, iterations=260)
+    _, notes = tsne.report(found, tmp_path, count=60, iterations=50)
     rows = rows_of(tmp_path / "tsne.csv")
     assert [row["method"] for row in rows] == ["PMOE-SAC K=3"] * 8
-    (line,) = [note for note in notes if "not shown, as" in note]
-    assert "Gating K=3" in line
+    (line,) = [note for note in notes if "Gating K=3: not shown, as" in note]
     assert "only 23 different states" in line
 
 
 def test_where_all_have_too_few_states(reaching, tmp_path, few):
     run = run_of(reaching, "Gating K=3")
     with pytest.raises(runs.PlotError, match="only 23 different states"):
-        tsne.report([run], tmp_path, count=60, iterations=260)
+        tsne.report([run], tmp_path, count=60, iterations=50)
 
 
 # Of trained runs
@@ -186,7 +196,7 @@ def test_reports_are_reproducible(reaching, reported, tmp_path):
         assert file.read_bytes() == (folder / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("number, method", enumerate(["PMOE-SAC K=3", "Gating K=3"]))
+@pytest.mark.parametrize("number, method", [(0, "PMOE-SAC K=3"), (1, "Gating K=3")])
 def test_the_table_is_of_the_clusters(reported, number, method):
     folder, embedded = reported
     e = embedded[number]
