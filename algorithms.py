@@ -148,7 +148,8 @@ def load_of_config(config: dict) -> ModuleType:
     file = config.get("file")
     if file and Path(file).exists():
         return load(Path(file))
-    if algo in ALGORITHMS:
+    # Another installation of the project may have made the run; a fork that is called sac.py may not.
+    if algo in ALGORITHMS and (not file or Path(file).stem == file_of(algo).stem):
         return load(algo)
     if not file:
         raise AlgorithmError(f"its config.json does not say where the file of the algorithm {algo!r} is")

@@ -744,6 +744,7 @@ class Runs:
         self.last_returns = {}  # of each seed
         self.last_evaluations = {}
         self.signals = []
+        self.other_versions = set()  # runs beside these that an earlier version of this file has made
 
         for path in self.paths:
             self.refuse(path)
@@ -757,6 +758,11 @@ class Runs:
                 self.create(s)
 
         print(*self.paths, f"on {device}, from step {self.step:,}", flush=True)
+        if self.other_versions:
+            others = ", ".join(sorted(self.other_versions))
+            print(
+                f"note: {Path(__file__).name} has changed since it began {others}; one curve will mix the two"
+            )
         if buffer:
             size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
             end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
@@ -781,7 +787,14 @@ class Runs:
         if console.width < 120:
             del columns[1]
         # No automatic refresh: a thread of its own would take time from training.
-        self.bar = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
+        self.bar = Progress(
+            *columns,
+            console=console,
+            auto_refresh=False,
+            speed_estimate_period=100,  # seconds; a rollout and an evaluation may take long
+            redirect_stderr=False,
+            disable=not console.is_terminal,
+        )
         self.bar.add_task("", total=self.args.total_timesteps, completed=self.step)
         self.task = self.bar.tasks[0]
         self.shown = time.monotonic()
@@ -800,9 +813,13 @@ class Runs:
     def refuse(self, path: Path) -> None:
         """Ends the program where a run must not be begun, or cannot be gone on with."""
         for config in path.parent.glob("seed*/config.json"):
-            other = recorded_file(config)
-            if other.is_file() and other.read_bytes() != Path(__file__).read_bytes():
-                fail(f"{config.parent} holds runs of {other}, another algorithm; give this one a --tag")
+            other, source = recorded_file(config)
+            if source == source_hash():
+                continue
+            if other != Path(__file__).resolve():
+                which = f"{other}, another algorithm or another version of this file"
+                fail(f"{config.parent} holds runs of {which}; give this one a --tag")
+            self.other_versions.add(str(config.parent))
         if not path.exists() or self.args.overwrite:
             if self.args.resume:
                 fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
@@ -815,7 +832,7 @@ class Runs:
             fail(f"{path} exists; --resume continues it, --overwrite starts again")
         changed = self.changes(load(path / "config.json"))
         if changed:
-            fail(f"{path} was started with {changed[0]}; keep it, or start another run with a --tag")
+            fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         if finished:
             self.refuse_longer(path, finished)
 
@@ -873,7 +890,7 @@ class Runs:
             config["commit"] = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
         packages = ("torch", "gymnasium", "mujoco", "numpy")
         config["versions"] = {name: metadata.version(name) for name in packages}
-        config["args"] = asdict(replace(self.args, seed=self.seeds[s], num_seeds=1, overwrite=False))
+        config["args"] = self.args_of(s)
         write_json(path / "config.json", config)
         for name, header in HEADERS.items():
             (path / f"{name}.csv").write_text(header)
@@ -881,6 +898,7 @@ class Runs:
     def restore(self, s: int, saved: dict) -> None:
         """Seed s as it was at a checkpoint"""
         path = self.paths[s]
+        (path / "done.json").unlink(missing_ok=True)  # first: the run is made longer, and may be killed here
         for name in HEADERS:
             (path / f"{name}.csv").write_text(saved["csv"][name])
         if self.buffer:
@@ -897,11 +915,12 @@ class Runs:
         if evaluation:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
-        if config.get("source", source_hash()) != source_hash():
-            print(f"note: {Path(__file__).name} has changed since {path} was started; the run mixes the two")
-        config["args"]["total_timesteps"] = self.args.total_timesteps
+        config["args"] = self.args_of(s)  # some of them may change
         write_json(path / "config.json", config)
-        (path / "done.json").unlink(missing_ok=True)  # the run is made longer
+
+    def args_of(self, s: int) -> dict:
+        """The options of seed s alone, as its config.json has them"""
+        return asdict(replace(self.args, seed=self.seeds[s], num_seeds=1, resume=False, overwrite=False))
 
     def envs_of(self, s: int) -> range:
         """The numbers of seed s's environments"""
@@ -949,6 +968,7 @@ class Runs:
         """Ends the program where a figure, or anything that is learnt, is not finite."""
         for name, x in {**figures, **self.agent.state_dict()}.items():
             if not x.isfinite().all():
+                self.bar.stop()  # it takes what goes to stderr
                 fail(f"{name} is not finite at step {step}; the last checkpoint is from before that", 1)
 
     def evaluate(self, step: int) -> None:
@@ -1075,12 +1095,13 @@ def source_hash() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:10]
 
 
-def recorded_file(config: Path) -> Path:
-    """The algorithm file that a config.json names; this one, where it names none"""
+def recorded_file(config: Path) -> tuple[Path, str]:
+    """The algorithm file that a config.json names, and its hash; this file's, where it names none"""
     try:
-        return Path(json.loads(config.read_text())["file"])
+        recorded = json.loads(config.read_text())
+        return Path(recorded["file"]), recorded["source"]
     except (OSError, ValueError, KeyError, TypeError):
-        return Path(__file__)
+        return Path(__file__).resolve(), source_hash()
 
 
 def load(path: Path) -> dict:

@@ -189,17 +189,20 @@ class Agent(nn.Module):
         self.draws = 1  # random vectors that the policy takes for a state
         self.actor = Actor(obs_size, action_size, args.k, generators)
         self.qf = Critic(obs_size + action_size, generators)
-        self.qf_target = deepcopy(self.qf).requires_grad_(False)
+        self.qf_target = as_buffers(deepcopy(self.qf))  # they follow, and are not learnt
 
         self.target_entropy = -action_size
         self.tunes_alpha = args.alpha == "auto"
         alpha = 1.0 if self.tunes_alpha else max(args.alpha, 1e-30)
         log_alpha = torch.full((len(generators), 1, 1), alpha, device=generators[0].device).log()
-        self.log_alpha = nn.Parameter(log_alpha, requires_grad=self.tunes_alpha)
+        if self.tunes_alpha:
+            self.log_alpha = nn.Parameter(log_alpha)
+            self.alpha_adam = Adam([self.log_alpha], args.learning_rate)
+        else:
+            self.register_buffer("log_alpha", log_alpha)
 
         self.actor_adam = Adam(self.actor.parameters(), args.learning_rate)
         self.qf_adam = Adam(self.qf.parameters(), args.learning_rate)
-        self.alpha_adam = Adam([self.log_alpha], args.learning_rate)
 
     def propose(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A reparameterised action (S, B, 1, A), its log-density (S, B, 1), and log_w (S, B, K)"""
@@ -265,7 +268,7 @@ class Agent(nn.Module):
 
         # Targets
         online = [parameter.detach() for parameter in self.qf.parameters()]
-        torch._foreach_lerp_(list(self.qf_target.parameters()), online, self.args.tau)
+        torch._foreach_lerp_(list(self.qf_target.buffers()), online, self.args.tau)
 
         figures |= {"losses/critic": critic_loss, "losses/alpha": alpha.flatten()}
         return {name: figure.detach() for name, figure in figures.items()}
@@ -411,6 +414,15 @@ class Adam(nn.Module):
                 parameter.sub_(self.learning_rate * mean / (1 - power1) / root)
 
 
+def as_buffers(module: nn.Module) -> nn.Module:
+    """Makes buffers of a module's parameters, so that it has a state and nothing to learn."""
+    for layer in module.modules():
+        for name, parameter in list(layer.named_parameters(recurse=False)):
+            delattr(layer, name)
+            layer.register_buffer(name, parameter.detach())
+    return module
+
+
 def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
     """What TensorBoard shows of the router, (S,) each: its entropy, and how much it uses each primitive"""
     w = log_w.exp()
@@ -463,9 +475,9 @@ class ReplayBuffer:
     def read_from(self, path: Path, s: int, size: int) -> None:
         """Takes up the first `size` bytes of seed s's file, and cuts off what came after the checkpoint."""
         os.truncate(path, size)
-        rows = np.fromfile(path, np.float32).reshape(-1, sum(self.sizes))
-        self.count = len(rows)
-        rows = rows[-self.capacity :]
+        self.count = size // self.row_bytes
+        forgotten = max(0, self.count - self.capacity)
+        rows = np.fromfile(path, np.float32, offset=forgotten * self.row_bytes).reshape(-1, sum(self.sizes))
         place = np.arange(self.count - len(rows), self.count) % self.capacity
         self.rows[s, place] = torch.from_numpy(rows).to(self.rows.device)
 
@@ -641,6 +653,7 @@ class Runs:
         self.last_returns = {}  # of each seed
         self.last_evaluations = {}
         self.signals = []
+        self.other_versions = set()  # runs beside these that an earlier version of this file has made
 
         for path in self.paths:
             self.refuse(path)
@@ -654,6 +667,11 @@ class Runs:
                 self.create(s)
 
         print(*self.paths, f"on {device}, from step {self.step:,}", flush=True)
+        if self.other_versions:
+            others = ", ".join(sorted(self.other_versions))
+            print(
+                f"note: {Path(__file__).name} has changed since it began {others}; one curve will mix the two"
+            )
         if buffer:
             size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
             end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
@@ -678,7 +696,14 @@ class Runs:
         if console.width < 120:
             del columns[1]
         # No automatic refresh: a thread of its own would take time from training.
-        self.bar = Progress(*columns, console=console, auto_refresh=False, disable=not console.is_terminal)
+        self.bar = Progress(
+            *columns,
+            console=console,
+            auto_refresh=False,
+            speed_estimate_period=100,  # seconds; a rollout and an evaluation may take long
+            redirect_stderr=False,
+            disable=not console.is_terminal,
+        )
         self.bar.add_task("", total=self.args.total_timesteps, completed=self.step)
         self.task = self.bar.tasks[0]
         self.shown = time.monotonic()
@@ -697,9 +722,13 @@ class Runs:
     def refuse(self, path: Path) -> None:
         """Ends the program where a run must not be begun, or cannot be gone on with."""
         for config in path.parent.glob("seed*/config.json"):
-            other = recorded_file(config)
-            if other.is_file() and other.read_bytes() != Path(__file__).read_bytes():
-                fail(f"{config.parent} holds runs of {other}, another algorithm; give this one a --tag")
+            other, source = recorded_file(config)
+            if source == source_hash():
+                continue
+            if other != Path(__file__).resolve():
+                which = f"{other}, another algorithm or another version of this file"
+                fail(f"{config.parent} holds runs of {which}; give this one a --tag")
+            self.other_versions.add(str(config.parent))
         if not path.exists() or self.args.overwrite:
             if self.args.resume:
                 fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
@@ -712,7 +741,7 @@ class Runs:
             fail(f"{path} exists; --resume continues it, --overwrite starts again")
         changed = self.changes(load(path / "config.json"))
         if changed:
-            fail(f"{path} was started with {changed[0]}; keep it, or start another run with a --tag")
+            fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         if finished:
             self.refuse_longer(path, finished)
 
@@ -770,7 +799,7 @@ class Runs:
             config["commit"] = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
         packages = ("torch", "gymnasium", "mujoco", "numpy")
         config["versions"] = {name: metadata.version(name) for name in packages}
-        config["args"] = asdict(replace(self.args, seed=self.seeds[s], num_seeds=1, overwrite=False))
+        config["args"] = self.args_of(s)
         write_json(path / "config.json", config)
         for name, header in HEADERS.items():
             (path / f"{name}.csv").write_text(header)
@@ -778,6 +807,7 @@ class Runs:
     def restore(self, s: int, saved: dict) -> None:
         """Seed s as it was at a checkpoint"""
         path = self.paths[s]
+        (path / "done.json").unlink(missing_ok=True)  # first: the run is made longer, and may be killed here
         for name in HEADERS:
             (path / f"{name}.csv").write_text(saved["csv"][name])
         if self.buffer:
@@ -794,11 +824,12 @@ class Runs:
         if evaluation:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
-        if config.get("source", source_hash()) != source_hash():
-            print(f"note: {Path(__file__).name} has changed since {path} was started; the run mixes the two")
-        config["args"]["total_timesteps"] = self.args.total_timesteps
+        config["args"] = self.args_of(s)  # some of them may change
         write_json(path / "config.json", config)
-        (path / "done.json").unlink(missing_ok=True)  # the run is made longer
+
+    def args_of(self, s: int) -> dict:
+        """The options of seed s alone, as its config.json has them"""
+        return asdict(replace(self.args, seed=self.seeds[s], num_seeds=1, resume=False, overwrite=False))
 
     def envs_of(self, s: int) -> range:
         """The numbers of seed s's environments"""
@@ -846,6 +877,7 @@ class Runs:
         """Ends the program where a figure, or anything that is learnt, is not finite."""
         for name, x in {**figures, **self.agent.state_dict()}.items():
             if not x.isfinite().all():
+                self.bar.stop()  # it takes what goes to stderr
                 fail(f"{name} is not finite at step {step}; the last checkpoint is from before that", 1)
 
     def evaluate(self, step: int) -> None:
@@ -972,12 +1004,13 @@ def source_hash() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:10]
 
 
-def recorded_file(config: Path) -> Path:
-    """The algorithm file that a config.json names; this one, where it names none"""
+def recorded_file(config: Path) -> tuple[Path, str]:
+    """The algorithm file that a config.json names, and its hash; this file's, where it names none"""
     try:
-        return Path(json.loads(config.read_text())["file"])
+        recorded = json.loads(config.read_text())
+        return Path(recorded["file"]), recorded["source"]
     except (OSError, ValueError, KeyError, TypeError):
-        return Path(__file__)
+        return Path(__file__).resolve(), source_hash()
 
 
 def load(path: Path) -> dict:

@@ -36,13 +36,7 @@ class Task:
     first: float  # the steps that all of them reached: from here
     last: float  # to here
     methods: dict[str, list[Run]]  # the reference first
-    base: str | None  # the reference method, if it has runs here
-
-    @property
-    def reference(self) -> str:
-        """The reference method, asked only of a task that has one"""
-        assert self.base is not None
-        return self.base
+    base: str  # the reference method; empty where it has no runs
 
     @property
     def size(self) -> str:
@@ -91,7 +85,7 @@ def compare(
             notes.append(no_areas(task, group))
             continue
         notes += shortened(task, group)
-        if task.base is None:
+        if not task.base:
             notes.append(no_reference(task, name))
         elif not positive(task, center):
             label = f"{task.label}: the area of {task.base}"
@@ -108,7 +102,7 @@ def new_task(runs: list[Run], family: str, reference: str) -> Task:
     last = min(run.steps[-1] for run in runs)
     methods = by_method(runs)[env]
     matching = named(methods, reference)
-    base = None
+    base = ""
     if len(matching) == 1:
         (base,) = matching
         methods = {base: methods[base]} | methods
@@ -150,8 +144,8 @@ def no_reference(task: Task, name: str) -> str:
 
 def positive(task: Task, center: str) -> bool:
     """Whether percents of the reference's area mean something"""
-    areas = task.areas(task.reference)
-    return bool(CENTERS[center](areas) > 0)
+    area = CENTERS[center](task.areas(task.base))
+    return bool(area > 0)
 
 
 def named(methods: dict[str, list[Run]], name: str) -> list[str]:
@@ -208,11 +202,11 @@ def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str,
     figures = dict.fromkeys(("percent", "percent_low", "percent_high"), np.nan)
     figures |= dict.fromkeys(("better", "better_low", "better_high"), np.nan)
     bases = [task.base for task in tasks]
-    if None in bases:
+    if "" in bases:
         return figures
     pairs = []
     for task, label in zip(tasks, labels):
-        pairs.append((task.areas(label), task.areas(task.reference)))
+        pairs.append((task.areas(label), task.areas(task.base)))
     figures["percent"] = float(percent(pairs, center))
     if labels == bases:
         return figures
@@ -235,8 +229,8 @@ def paired(strata: list[np.ndarray]) -> Pairs:
 # Several environments
 
 
-def across(tasks: list[Task]) -> dict[str, list[str | None]]:
-    """Each method's label in every task, None where it has no runs. One that has another K in another task,
+def across(tasks: list[Task]) -> dict[str, list[str]]:
+    """Each method's label in every task, empty where it has no runs. One that has another K in another task,
     and never two in one, is one method."""
     places = []  # number of the task, label, run
     for i, task in enumerate(tasks):
@@ -254,10 +248,10 @@ def across(tasks: list[Task]) -> dict[str, list[str | None]]:
         if len(ks) > 1 and len(set(numbers)) == len(numbers):
             by_task = {i: label for i, label, _ in alike}
             method = f"{name} K={'/'.join(ks)}{rest}"
-            found[method] = [by_task.get(i) for i in range(len(tasks))]
+            found[method] = [by_task.get(i, "") for i in range(len(tasks))]
             continue
         for _, label, _ in alike:
-            found[label] = [label if label in task.methods else None for task in tasks]
+            found[label] = [label if label in task.methods else "" for task in tasks]
     return found
 
 
@@ -286,13 +280,13 @@ def common_methods(pool: list[Task]) -> tuple[dict[str, list[str]], list[str]]:
     common = {}
     notes = []
     for method, labels in across(pool).items():
-        missing = [task.env for task, label in zip(pool, labels) if label is None]
+        missing = [task.env for task, label in zip(pool, labels) if not label]
         if missing:
             envs = ", ".join(missing)
             notes.append(f"{method} is not among {pool_name(pool)}: it has no runs on {envs}")
             continue
-        common[method] = [label for label in labels if label is not None]
-        settings = [task.methods[label][0].settings for task, label in zip(pool, common[method])]
+        common[method] = labels
+        settings = [task.methods[label][0].settings for task, label in zip(pool, labels)]
         names = different(settings)
         if names:
             notes.append(f"{method} is not the same in all of {pool_name(pool)}: {', '.join(names)} differ")
@@ -407,7 +401,7 @@ def task_record(task: Task, method: str, center: str, metric: str) -> dict:
 def pool_table(pool: list[Task], methods: dict[str, list[str]], center: str) -> tuple[tuple, list[dict]]:
     """The table of several environments, and its records"""
     first = pool[0]
-    base = first.methods[first.reference][0].name
+    base = first.methods[first.base][0].name
     envs = ", ".join(task.env for task in pool)
     records = []
     rows = []

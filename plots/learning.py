@@ -13,8 +13,8 @@ from . import auc, curves, paper, profile
 from .runs import PlotError, Run, find, overview
 
 # The files that it writes
-PATTERNS: tuple[str, ...] = ("auc*", "table[2-4].*", "profile.*", "curves.*")
-PATTERNS += ("routing*", "primitives*", "tsne*", "trajectories*", "exploration*")
+PATTERNS = ["auc*", "table[2-4].*", "profile.*", "curves.*"]
+PATTERNS += ["routing*", "primitives*", "tsne*", "trajectories*", "exploration*"]
 
 
 def report(

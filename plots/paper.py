@@ -1,7 +1,6 @@
 """Tables 2 to 4 of arXiv 2104.09122 in their layout, with its printed numbers below what the runs give."""
 
 import csv
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +111,7 @@ def cells(printed: Printed, tasks: list[Task], center: str) -> tuple[dict[str, l
     for method, labels in across(tasks).items():
         columns[method] = []
         for task, label in zip(tasks, labels):
-            if label is None:
+            if not label:
                 columns[method].append(("", ""))
                 continue
             run = task.methods[label][0]
@@ -145,13 +144,13 @@ def layout(item: str, title: str, tasks: list[Task], columns: dict[str, list[tup
     """Title, head and rows: environments along the columns or, in table 4, K; below each row the printed
     one"""
     envs = [task.env for task in tasks]
-    lines: Iterable[tuple[str, Iterable]]
+    lines: list[tuple]
     if item == "table4":
         head = [method.removeprefix("PMOE-SAC ") for method in columns]
-        lines = zip(envs, zip(*columns.values()))
+        lines = list(zip(envs, zip(*columns.values())))
     else:
         head = envs
-        lines = columns.items()
+        lines = list(columns.items())
     rows = []
     for name, pairs in lines:
         rows.append([name, *(percent for percent, _ in pairs)])

@@ -74,7 +74,7 @@ def plot_pool(
 
 def percents(pool: list[Task], methods: dict[str, list[str]], center: str) -> dict[str, list[np.ndarray]]:
     """By method the areas (n,) of its runs in each task, in percent of the reference's there"""
-    scales = [100 / CENTERS[center](task.areas(task.reference)) for task in pool]
+    scales = [100 / CENTERS[center](task.areas(task.base)) for task in pool]
     found = {}
     for method, labels in methods.items():
         found[method] = []

@@ -28,9 +28,8 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
 LEGEND = ["SAC", "PPO", *NAMES.values()]  # the order of methods
 
 # Options that stand in the label as they are, or have no say in what is learnt.
-FREE: tuple[str, ...] = ("env_id", "k", "tag", "seed", "num_seeds", "total_timesteps", "run_dir", "device")
-FREE += ("compile", "track", "eval_every", "eval_episodes", "checkpoint_every", "keep_replay")
-FREE += ("resume", "overwrite")
+FREE = {"env_id", "k", "tag", "seed", "num_seeds", "total_timesteps", "run_dir", "device", "compile", "track"}
+FREE |= {"eval_every", "eval_episodes", "checkpoint_every", "keep_replay", "resume", "overwrite"}
 
 
 class PlotError(ValueError):
@@ -143,7 +142,7 @@ def folders(paths: list[Path]) -> tuple[list[Path], list[str]]:
             continue
         below = folders_below(path, notes)
         if not below:
-            notes.append(f"{path}: no run there")
+            notes.append(f"{path}: no runs there")
         for folder in below:
             found.setdefault(os.path.realpath(folder), folder)
     return list(found.values()), notes
@@ -312,12 +311,14 @@ def fork_folders(runs: list[Run]) -> dict[tuple[str, str], str]:
         if len(files) == 1:
             continue
         folders = [Path(file).parent.parts for file in files]
-        depth = 1
-        while depth < max(map(len, folders)) and len({parts[-depth:] for parts in folders}) < len(files):
-            depth += 1
-        for file, parts in zip(files, folders):
+        deepest = max(map(len, folders))
+        for depth in range(1, deepest + 1):
+            ends = [parts[-depth:] for parts in folders]
+            if len(set(ends)) == len(files):
+                break
+        for file, end in zip(files, ends):
             # The root of the file system is a part of its own.
-            found[algo, file] = "/".join(parts[-depth:]).replace("//", "/")
+            found[algo, file] = "/".join(end).replace("//", "/")
     return found
 
 
@@ -327,7 +328,10 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
     environments = grouped(group, lambda run: run.env).values()
 
     def differs(value: Callable) -> bool:
-        return any(len({str(value(run)) for run in runs}) > 1 for runs in environments)
+        for runs in environments:
+            if len({str(value(run)) for run in runs}) > 1:
+                return True
+        return False
 
     # Older runs lack the newer options.
     known = [set(run.settings) - {"total_timesteps"} for run in group]
@@ -422,9 +426,9 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
             table.add_row(env, method, seeds, reach(group, metric), state)
         table.add_section()
     if few:
-        listed = "; ".join(few)
+        short = "; ".join(few)
         notes.append(
-            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {listed}"
+            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {short}"
         )
     return table, notes
 

@@ -116,7 +116,7 @@ def panels(plt, legends: list[list[str]], width: float, height: float):
     places = []
     lines = 0  # of the longest legend that stands below its panel
     for entries in legends:
-        place: dict[str, object] = {"frameon": False, "fontsize": 7}
+        place: dict = {"frameon": False, "fontsize": 7}
         if len(entries) > 4:
             long = max(map(len, entries)) > 22
             abreast = 1 if long else 2

@@ -172,7 +172,9 @@ def test_without_a_compiler_a_run_goes_on_uncompiled(tmp_path, monkeypatch, caps
     monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("there is no compiler"))
     (path,) = train(loop, tmp_path, compile="on", total_timesteps=120)
     assert (path / "done.json").exists()
-    assert "not compiled, and so slower: there is no C++ compiler" in capsys.readouterr().out
+    assert (
+        "not compiled, and therefore slower: a C++ compiler or Python.h is missing" in capsys.readouterr().out
+    )
 
 
 @compiles

@@ -179,7 +179,7 @@ def test_less_than_a_run_has_that_was_stopped(tmp_path, monkeypatch, capsys, loo
         at_move(patch, loop, 130, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(SystemExit):
             train(loop, tmp_path, env_id="ToyTerminates-v0")
-    words = ("already, beyond --total-timesteps",)
+    words = ("is already at step", "beyond --total-timesteps")
     refused(capsys, loop, tmp_path, *words, env_id="ToyTerminates-v0", total_timesteps=100, resume=True)
 
 

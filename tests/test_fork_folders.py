@@ -49,7 +49,7 @@ def test_another_file_of_the_same_name_is_refused(tmp_path, capsys, first, field
     out, error = capsys.readouterr()
     assert out == ""
     assert len(error.splitlines()) == 1
-    assert f"is a run of {first}, another algorithm; give this one a --tag" in error
+    assert f"holds runs of {first}, another algorithm or another version of this file" in error
     assert files_below(tmp_path / "runs") == before
     path = train_file(other, tmp_path / "runs", tag="second")
     assert path.exists()

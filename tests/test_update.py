@@ -154,20 +154,17 @@ def learning(agent) -> set[str]:
 def test_parameters_are_what_is_learnt(alpha):
     """Who clips, counts or regularises agent.parameters() meets no state of an optimiser."""
     agent = sac_agent(alpha=alpha)
-    learnt = {name for name, parameter in agent.named_parameters() if parameter.requires_grad}
+    learnt = {name for name, _ in agent.named_parameters()}
     expected = {"log_alpha"} if alpha == "auto" else set()
     expected |= {f"actor.{name}" for name, _ in agent.actor.named_parameters()}
     expected |= {f"qf.{name}" for name, _ in agent.qf.named_parameters()}
     assert learnt == expected
-    # Besides, there are only the targets and a temperature that is fixed.
-    parts = {name.partition(".")[0] for name, _ in agent.named_parameters()}
-    assert parts == {"actor", "qf", "qf_target", "log_alpha"}
+    assert all(parameter.requires_grad for parameter in agent.parameters())
 
     before = {name: parameter.clone() for name, parameter in agent.named_parameters()}
     agent.update(sac_batch(seeds=2), *sac_noise(agent, 64))
     moved = {name for name, parameter in agent.named_parameters() if not parameter.equal(before[name])}
-    targets = {f"qf_target.{name}" for name, _ in agent.qf.named_parameters()}
-    assert moved <= expected | targets
+    assert moved <= expected
     assert "log_alpha" in moved or alpha != "auto"
 
 
