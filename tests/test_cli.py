@@ -193,8 +193,10 @@ def test_the_command_does_not_import_torch():
 def test_version_and_list(pmoe):
     assert "pmoe 0.1.0" in pmoe("--version").stdout
     listed = pmoe("list").stdout
-    for algo, file in ALGORITHMS.items():
-        assert f" {algo} " in listed and f" {file.replace('.', '/')}.py " in listed
+    for algo, name in ALGORITHMS.items():
+        file = name.replace(".", "/")
+        assert f" {algo} " in listed
+        assert f" {file}.py " in listed
     assert "soft actor-critic" in listed
 
 

@@ -146,11 +146,14 @@ def values(hint) -> st.SearchStrategy:
 def test_the_command_of_a_job_gives_its_options(tmp_path_factory, algo):
     """The command line reads the Args that the grid has read, and its directories are the algorithm's."""
     module = MODULES[algo]
-    own = ("env_id", "seed", "num_seeds", "run_dir", "resume", "overwrite", "track")
-    own += ("num_envs", "num_steps", "minibatch_size")  # these must fit each other
+    fixed = {"env_id", "seed", "num_seeds", "run_dir", "resume", "overwrite", "track"}
+    hints = typing.get_type_hints(module.Args)
+    if "num_envs" in hints:
+        # The sizes of PPO's rollouts and minibatches depend on each other.
+        fixed |= {"num_envs", "num_steps", "minibatch_size", "total_timesteps"}
     options = {}
-    for name, hint in typing.get_type_hints(module.Args).items():
-        if name not in own:
+    for name, hint in hints.items():
+        if name not in fixed:
             options[name] = values(hint).filter(lambda x: x is not None)
     envs = st.sampled_from(["Pendulum-v1", "deep/Toy-v0"])
 
@@ -291,11 +294,21 @@ def test_a_bad_file_in_a_process_of_its_own(pmoe, tmp_path):
 # The project's own grids
 
 MUJOCO = ["Ant-v4", "Hopper-v4", "Walker2d-v4", "Humanoid-v4", "HumanoidStandup-v4", "HalfCheetah-v4"]
-PAPER_SAC = {env: {"HumanoidStandup-v4": 10, "HalfCheetah-v4": 2}.get(env, 4) for env in MUJOCO}
-PAPER_PPO = {env: 8 if "Humanoid" in env else 4 for env in MUJOCO}
-TABLE_2 = {
-    env: {("sac", 1), *((x, k) for x in ("sac", "mcp-sac", "gating-sac"))} for env, k in PAPER_SAC.items()
-}
+PAPER_SAC = dict.fromkeys(MUJOCO, 4) | {"HumanoidStandup-v4": 10, "HalfCheetah-v4": 2}
+PAPER_PPO = dict.fromkeys(MUJOCO, 4) | {"HumanoidStandup-v4": 8, "Humanoid-v4": 8}
+
+
+def methods_of(envs: dict[str, int], *methods: tuple[str, int | None]) -> dict[str, set]:
+    """Methods and their K, by environment; where a method has no K, it is the environment's"""
+    content = {}
+    for env, k in envs.items():
+        content[env] = {(algo, k if fixed is None else fixed) for algo, fixed in methods}
+    return content
+
+
+TABLE_2 = methods_of(PAPER_SAC, ("sac", 1), ("sac", None), ("gating-sac", None), ("mcp-sac", None))
+PPO = (("dac", 4), ("mcp-ppo", None), ("ppo", None))
+MRP = (("sac", 1), ("sac", None), ("mrp-sac", None), ("reinforce-sac", None), ("gumbel-sac", None))
 CONTENT = {  # methods and K, by environment; seeds; options that are not the defaults
     "table2.toml": (TABLE_2, 5, {}),
     "released_code.toml": (
@@ -303,17 +316,25 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
         5,
         {"learning_rate": {3e-4}, "batch_size": {256}, "alpha": {"auto"}},
     ),
-    "table3.toml": ({env: {("dac", 4), ("mcp-ppo", k), ("ppo", k)} for env, k in PAPER_PPO.items()}, 5, {}),
+    "table3.toml": (methods_of(PAPER_PPO, *PPO), 5, {}),
     "table4.toml": ({"HumanoidStandup-v4": {("sac", k) for k in (2, 4, 8, 10, 14, 16)}}, 5, {}),
     "table5.toml": ({"Hopper-v4": {("sac", 1), ("sac", 4), ("gating-sac", 4), ("mcp-sac", 4)}}, 5, {}),
     "figure3.toml": (
         {"TargetReaching-v0,fixed_layout=2": {("sac", 1), ("gating-sac", 4), ("sac", 4)}},
         3,
-        {"total_timesteps": {25_000}, "random_steps": {1000}, "eval_every": {2000}, "learning_rate": {3e-4}}
-        | {"backprop": {"max", "all"}},
+        {
+            "total_timesteps": {25_000},
+            "random_steps": {1000},
+            "eval_every": {2000},
+            "learning_rate": {3e-4},
+            "backprop": {"max", "all"},
+        },
     ),
     "figure11.toml": (
-        {env: {(x, PAPER_SAC[env]) for x in ("sac", "gumbel-sac", "reinforce-sac")} for env in MUJOCO[1::3]},
+        {
+            "Hopper-v4": {("sac", 4), ("gumbel-sac", 4), ("reinforce-sac", 4)},
+            "HumanoidStandup-v4": {("sac", 10), ("gumbel-sac", 10), ("reinforce-sac", 10)},
+        },
         5,
         {},
     ),
@@ -323,16 +344,9 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
         5,
         {"alpha": {0.2, 1.0, 10.0}},
     ),
-    "mrp.toml": (
-        {
-            env: {("sac", 1), *((x, 5) for x in ("sac", "mrp-sac", "reinforce-sac", "gumbel-sac"))}
-            for env in MUJOCO
-        },
-        5,
-        {"alpha": {"auto"}},
-    ),
+    "mrp.toml": (methods_of(dict.fromkeys(MUJOCO, 5), *MRP), 5, {"alpha": {"auto"}}),
     "quick.toml": (
-        {env: {("dac", 4), ("mcp-ppo", 4), ("ppo", 4)} for env in ("HalfCheetah-v4", "Hopper-v4")},
+        methods_of({"HalfCheetah-v4": 4, "Hopper-v4": 4}, *PPO),
         3,
         {"total_timesteps": {300_000}},
     ),

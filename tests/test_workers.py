@@ -342,6 +342,33 @@ def test_a_run_that_fails(pmoe_here, tmp_path, monkeypatch):
     assert pmoe_here("status", "grid.toml").returncode == 0 and not list(tmp_path.rglob("*.failed"))
 
 
+def test_a_grid_that_asks_for_more_steps(pmoe_here, tmp_path):
+    """It goes on with what is finished, to the bytes of longer runs; what cannot be longer fails."""
+    fields = {"env": "Pendulum-v1", "seed": [1, 2], "seeds_per_process": 2}
+    methods = [{"algo": algo} | SHORT[algo] for algo in ("sac", "ppo", "gating-sac")]
+    methods[2]["keep_replay"] = False
+    for steps in (400, 500):
+        for method in methods:
+            method["total_timesteps"] = steps
+        (tmp_path / "grid.toml").write_text(text_of(fields, methods))
+        if steps == 400:
+            assert pmoe_here("grid", "grid.toml", "--workers", 2).returncode == 0
+            assert pmoe_here("status", "grid.toml").returncode == 0
+    states = json.loads(pmoe_here("status", "grid.toml", "--json").stdout)
+    assert list(states.values()) == ["stopped"] * 6
+    assert pmoe_here("status", "runs").returncode == 0
+
+    result = pmoe_here("grid", "grid.toml", "--workers", 2, "--retries", 3)
+    assert result.returncode == 1
+    assert result.stdout.count("seed1-2 from step 400\n") == 3
+    assert result.stdout.endswith("\n4 done, 2 failed\n")
+    assert len(re.findall(r"failed with status 2: \S+gating-sac\S+; its log ends:\n", result.stdout)) == 1
+    assert len(re.findall(r"\n    error: .* cannot be made longer: its replay", result.stdout)) == 1
+    for algo in ("sac", "ppo"):
+        for path in train(algo, tmp_path / "straight", num_seeds=2, total_timesteps=500):
+            same_run(path, tmp_path / "runs" / path.relative_to(tmp_path / "straight"))
+
+
 def test_ctrl_c_in_a_terminal(tmp_path):
     """The children end with checkpoints, although the terminal does not tell them; the table is live."""
     text = tiny(tmp_path / "runs", "ppo", total_timesteps=10**6, checkpoint_every=10**6)
