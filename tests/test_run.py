@@ -375,14 +375,14 @@ FULL_BUFFER = {"buffer_size": 60, "alpha": "auto"}
 
 # Numbers of calls. Of two seeds, a checkpoint of SAC makes eight, two of them for the replay, one of PPO six;
 # a run that goes on makes six more, at its beginning.
-STOPS_OF_SAC = (3, 12, 7, 13)
+STOPS_OF_SAC = (3, 12, 7, 13, 14, 9, 17, 10, 18, 21, 8, 23, 11, 16, 15, 25)
 STOPS_OF_PPO = (2, 7, 5, 8, 12, 13, 14, 15, 16, 18, 17, 22)
 
 
 @pytest.mark.parametrize(
     "algo, fields, stops",
-    [("ppo", {}, STOPS_OF_PPO)],
-    ids=["ppo"],
+    [("sac", FULL_BUFFER, STOPS_OF_SAC), ("ppo", {}, STOPS_OF_PPO)],
+    ids=["sac", "ppo"],
 )
 def test_resume_after_a_stop_anywhere(tmp_path, monkeypatch, algo, fields, stops):
     """Stopped while and after the seeds' checkpoints are written, renamed, and the earlier ones deleted"""
@@ -399,7 +399,7 @@ def test_resume_after_a_stop_anywhere(tmp_path, monkeypatch, algo, fields, stops
         seen.append(steps_of_checkpoints(tmp_path / "stopped"))
     # One seed was ahead of the other once, and most was done in pieces.
     assert any(len(set(steps)) == 2 and min(steps) >= 0 for steps in seen)
-    assert seen[-1][0] < 400
+    assert 240 <= seen[-1][0] < 400, seen
     assert disk.stopped_in == {"fsync", "replace", "unlink"}
 
     disk.stop_at = 0
