@@ -589,7 +589,7 @@ def test_a_number_that_is_not_finite_stops_the_run(tmp_path, capsys, loop, env_i
         train(loop, tmp_path, env_id=env_id)
     assert stop.value.code == 1
     error = capsys.readouterr().err
-    line = r"error: .+ is not finite at step (\d+); the last checkpoint is from before that that\n"
+    line = r"error: .+ is not finite at step (\d+); the last checkpoint is from before that\n"
     step = int(re.fullmatch(line, error)[1])
     # That of step 130 or 132 was not.
     assert 130 <= step < 160
