@@ -310,18 +310,20 @@ class Agent(nn.Module):
 
 def train(args: Args) -> list[Path]:
     """Trains the seeds side by side; returns their run directories. Ends the program with one line on bad
-    input (status 2), numbers that are not finite (1), Ctrl-C (130), SIGTERM (143). OSError: a full disk."""
+    input (2), a number that is not finite, a faulty environment or a full disk (1), or a signal (128 + n)."""
     check(args)
+    seed_globals(args.seed)
     device = torch.device("cuda" if args.device == "cuda" else "cpu")
     seeds = range(args.seed, args.seed + args.num_seeds)
     generators = [Generator(device).manual_seed(seed) for seed in seeds]
     envs = Envs(args.env_id, len(seeds) * args.num_envs)
     envs.start(np.concatenate([random_seeds(args.num_envs, seed, 0, 1) for seed in seeds]))
+    check_memory(args, device, envs)
     agent = Agent(args, envs.obs_size, envs.action_size, generators)
     E = args.num_envs
 
     with Runs(args, device, agent, envs, generators) as runs:  # new, or as at their last checkpoint
-        update, draw = compiled(args, device, agent.update, agent.draw)
+        update, draw = runs.compiled(agent.update, agent.draw)
         while runs.step < args.total_timesteps:
             # Act
             step = runs.step
@@ -378,10 +380,13 @@ import ast
 import contextlib
 import copy
 import ctypes
+import errno
 import hashlib
 import io
 import json
+import math
 import os
+import random
 import re
 import shutil
 import signal
@@ -389,6 +394,8 @@ import subprocess
 import sys
 import sysconfig
 import time
+import traceback
+import zipfile
 from dataclasses import asdict, replace
 from datetime import timedelta
 from importlib import import_module, metadata, util
@@ -438,9 +445,9 @@ class Adam(nn.Module):
         for i, parameter in enumerate(self.learnt):
             self.register_buffer(f"mean{i}", torch.zeros_like(parameter))
             self.register_buffer(f"square{i}", torch.zeros_like(parameter))
-            ones = torch.ones(len(parameter), 1, 1, device=parameter.device)
-            self.register_buffer(f"power1_{i}", ones)  # 0.9**step
-            self.register_buffer(f"power2_{i}", ones.clone())  # 0.999**step
+        ones = torch.ones(seeds, 1, 1, device=self.learnt[0].device)
+        self.register_buffer("power1", ones)  # 0.9**step
+        self.register_buffer("power2", ones.clone())  # 0.999**step
 
     def step(self, loss: Tensor, rate: Tensor) -> None:
         """A step down the gradient of the loss (S,), summed over the seeds, with learning rates (S, 1, 1). A
@@ -450,21 +457,22 @@ class Adam(nn.Module):
             norm = self.norm(gradients)
             clip = (self.max_norm / (norm + 1e-6)).clamp(max=1)
             active = (rate > 0).to(norm.dtype)
+            self.power1.mul_(1 - 0.1 * active)
+            self.power2.mul_(1 - 0.001 * active)
+            # Before a seed's first step its powers are 1: the 1e-12 makes that 0 and not 0/0.
+            step_size = rate / (1 - self.power1 + 1e-12)
+            correction = 1 - self.power2 + 1e-12
+            of_seeds = (clip, active, step_size, correction)
             for i, (parameter, gradient) in enumerate(zip(self.learnt, gradients)):
                 each = len(parameter) // self.seeds  # networks of a seed
-                a = active.repeat_interleave(each, 0)
+                clip, active, step_size, correction = [x.repeat_interleave(each, 0) for x in of_seeds]
                 mean = getattr(self, f"mean{i}")
                 square = getattr(self, f"square{i}")
-                power1 = getattr(self, f"power1_{i}")
-                power2 = getattr(self, f"power2_{i}")
-                power1.mul_(1 - 0.1 * a)
-                power2.mul_(1 - 0.001 * a)
-                gradient = torch.where(a > 0, gradient * clip.repeat_interleave(each, 0), 0)
-                mean.lerp_(gradient, 0.1 * a)
-                square.lerp_(gradient.square(), 0.001 * a)
-                # Before a seed's first step its powers are 1: the 1e-12 makes that 0 and not 0/0.
-                root = (square / (1 - power2 + 1e-12)).sqrt() + 1e-5
-                parameter.sub_(rate.repeat_interleave(each, 0) * mean / (1 - power1 + 1e-12) / root)
+                gradient = torch.where(active > 0, gradient * clip, 0)
+                mean.lerp_(gradient, 0.1 * active)
+                square.lerp_(gradient.square(), 0.001 * active)
+                root = (square / correction).sqrt() + 1e-5
+                parameter.sub_(step_size * mean / root)
 
     def norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
         """Of the gradient of each seed, (S, 1, 1)"""
@@ -573,6 +581,14 @@ def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
     return figures
 
 
+def memory_needed(args: Args, envs: "Envs") -> float:
+    """Bytes at least, for a rollout with its noise, and for what Q keeps of a minibatch's proposals"""
+    steps = args.num_envs * args.num_steps
+    rollout = steps * (3 * envs.obs_size + (2 + args.k) * envs.action_size)
+    critic = args.minibatch_size * args.k * 4 * 64
+    return 4 * args.num_seeds * (rollout + critic)
+
+
 # -------------------------------------------------------------------------------- the SAC family has this too
 
 FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
@@ -593,69 +609,138 @@ def draw_noise(generators: list[Generator], n: int, draws: int, action_size: int
 
 class Envs:
     """n environments of one task, whose actions are in [-1, 1], in units of their bounds. None resets itself:
-    an episode's last observation is the true one."""
+    an episode's last observation is the true one. What they return is held to Gymnasium's contract."""
 
     def __init__(self, env_id: str, n: int, **kwargs):
+        """Ends the program where there is no such environment, or its spaces do not suit the method."""
+        self.env_id = env_id
+        self.n = n
         try:
             self.envs = [make_env(env_id, **kwargs) for _ in range(n)]
-        except Exception as error:  # noqa: BLE001  environments raise anything
-            fail(f"--env {env_id}: {error}")  # Gymnasium's messages name what is near
+        except (Exception, SystemExit) as error:  # noqa: BLE001  environments raise anything
+            fail(f"--env {env_id}: {described(error)}")  # Gymnasium's messages name what is near
         obs_space = self.envs[0].observation_space
         self.action_space = self.envs[0].action_space
         for space in (obs_space, self.action_space):
             if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
                 fail(f"--env {env_id} must have flat Boxes of observations and actions, but has {space}")
+        if not np.issubdtype(self.action_space.dtype, np.floating):
+            fail(f"--env {env_id} must have actions that are real numbers, but has {self.action_space}")
         low = self.action_space.low.astype(float)
         high = self.action_space.high.astype(float)
         self.scale = high / 2 - low / 2
-        if not np.isfinite(self.scale).all() or not self.scale.all():
+        # Some environments have float32's largest number for infinity.
+        if (self.scale > 1e30).any() or not self.scale.all():
             fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
         self.shift = low + self.scale
-        self.n = n
         self.obs_size = obs_space.shape[0]
         self.action_size = len(low)
         self.obs = np.zeros((n, self.obs_size))
         self.returns = np.zeros(n)
+        self.moves = 0  # of all environments together
         # With the random state at the last reset and the actions since then, an episode can be replayed.
         self.random_state = [{}] * n
         self.actions = [[] for _ in range(n)]
+        self.on_fault = self.refuse  # while training, Runs has a say: it knows the step
+
+    def refuse(self, i: int, what: str) -> NoReturn:
+        """Ends the program: environment i does not hold to the contract."""
+        fail(f"--env {self.env_id}: the environment's {what}")
 
     def start(self, seeds) -> None:
         """Begins anew, each environment from its seed."""
-        for i, (env, seed) in enumerate(zip(self.envs, seeds)):
-            env.reset(seed=int(seed))  # gives it its generator
+        for i, seed in enumerate(seeds):
+            self.call_reset(i, seed=int(seed))  # gives it its generator
             self.reset(i)
 
-    def reset(self, i: int, random_state: dict | None = None, actions=()) -> None:
-        """The next episode of environment i, or an earlier one up to where it was"""
-        generator = self.envs[i].unwrapped.np_random.bit_generator
+    def reset(self, i: int, random_state: dict | None = None) -> None:
+        """The next episode of environment i, or the one that began with its generator in this state"""
         if random_state:
-            generator.state = random_state
-        self.random_state[i] = generator.state
-        self.obs[i], _ = self.envs[i].reset()
+            set_random_state(self.envs[i], random_state)
+        try:
+            self.random_state[i] = random_state_of(self.envs[i])
+        except AttributeError:
+            self.on_fault(i, f"np_random is no generator of numpy's but {shortened(self.envs[i].np_random)}")
+        self.call_reset(i)
         self.returns[i] = 0
         self.actions[i] = []
+
+    def replay(self, i: int, random_state: dict, actions: np.ndarray, obs: np.ndarray) -> bool:
+        """Brings environment i to where it was, at obs (O,), by the actions (T, A) since its last reset. Not
+        all of its state may be in its generator: where they lead elsewhere, an episode begins; False."""
+        self.reset(i, random_state)
         for action in actions:
-            self.step(action[None], [i])
+            _, _, terminated, truncated = self.step(action[None], [i])
+            if terminated or truncated:
+                break
+        same = len(self.actions[i]) == len(actions) and np.allclose(self.obs[i], obs, 1e-6, 1e-6)
+        if not same:
+            self.reset(i)
+        return same
 
     def step(self, action: np.ndarray, ids=None) -> tuple[np.ndarray, ...]:
         """Moves all, or `ids`: action (n, A) -> next_obs (n, O), reward, terminated, truncated (n,)"""
-        ids = range(self.n) if ids is None else ids
+        if ids is None:
+            ids = range(self.n)
+            self.moves += 1
         space = self.action_space
         scaled = (self.shift + self.scale * action).astype(space.dtype).clip(space.low, space.high)
-        obs, reward, terminated, truncated, _ = zip(*[self.envs[i].step(a) for i, a in zip(ids, scaled)])
-        for i, a in zip(ids, action):
-            self.actions[i].append(a)
-        self.obs[ids] = obs
+        reward = np.zeros(len(ids))
+        terminated = np.zeros(len(ids), bool)
+        truncated = np.zeros(len(ids), bool)
+        for j, i in enumerate(ids):
+            self.actions[i].append(action[j])
+            reward[j], terminated[j], truncated[j] = self.call_step(i, scaled[j])
         self.returns[ids] += reward
-        return np.array(obs), np.array(reward), np.array(terminated), np.array(truncated)
+        return self.obs[ids], reward, terminated, truncated
 
-    def evaluate(self, act, seeds, step: int) -> np.ndarray:
-        """Undiscounted returns (S, E) of new episodes, others at every step; act: (S, E, O) -> (S, E, A)"""
+    def call_reset(self, i: int, **seed) -> None:
+        try:
+            obs, _ = self.envs[i].reset(**seed)
+        except Exception as error:  # noqa: BLE001
+            self.on_fault(i, f"reset failed: {described(error)}")
+        self.observe(i, obs)
+
+    def call_step(self, i: int, action: np.ndarray) -> tuple[float, bool, bool]:
+        try:
+            obs, reward, terminated, truncated, _ = self.envs[i].step(action)
+        except Exception as error:  # noqa: BLE001
+            self.on_fault(i, f"step failed: {described(error)}")
+        self.observe(i, obs)
+        reward = self.number(i, "reward", reward)
+        terminated = self.number(i, "terminated", terminated) != 0
+        truncated = self.number(i, "truncated", truncated) != 0
+        return reward, terminated, truncated
+
+    def observe(self, i: int, obs) -> None:
+        """Keeps environment i's observation, a copy: it may write into its array."""
+        try:
+            obs = np.asarray(obs, float)
+        except (TypeError, ValueError):
+            self.on_fault(i, f"observation is no array of numbers but {shortened(obs)}")
+        if obs.shape != (self.obs_size,):
+            self.on_fault(i, f"observation has the shape {obs.shape}, its space {(self.obs_size,)}")
+        if not np.isfinite(obs).all():
+            self.on_fault(i, f"observation is not finite: {shortened(obs)}")
+        self.obs[i] = obs
+
+    def number(self, i: int, name: str, value) -> float:
+        """What environment i returned, a number or an array of one"""
+        try:
+            number = float(np.asarray(value).item())
+        except (TypeError, ValueError):
+            self.on_fault(i, f"{name} is {shortened(value)}, not a number")
+        if not math.isfinite(number):
+            self.on_fault(i, f"{name} is {number}")
+        return number
+
+    def evaluate(self, act, seeds, step: int, stops=()) -> np.ndarray:
+        """Undiscounted returns (S, E) of new episodes, others at every step; act: (S, E, O) -> (S, E, A).
+        They end early once there is something in `stops`."""
         episodes = self.n // len(seeds)
         self.start(np.concatenate([random_seeds(episodes, seed, step) for seed in seeds]))
         running = np.arange(self.n)
-        while len(running):
+        while len(running) and not stops:
             obs = torch.as_tensor(self.obs, dtype=torch.float32).unflatten(0, (len(seeds), episodes))
             action = act(obs).flatten(0, 1).numpy()
             _, _, terminated, truncated = self.step(action[running], running)
@@ -664,7 +749,8 @@ class Envs:
 
 
 def make_env(env_id: str, **kwargs) -> gym.Env:
-    """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
+    """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes.
+    Observations that are no vectors, as those of a Dict, are flattened where Gymnasium can do it."""
     with contextlib.suppress(ModuleNotFoundError):
         import_module("pmoe.envs")  # registers its environments, where pmoe is installed
     outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
@@ -677,7 +763,39 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
             raise ValueError(
                 f"{option} is not a number, True, False, None, or text in single quotes"
             ) from None
-    return gym.make(name, **kwargs)
+        # To Gymnasium -1 means no limit, and an evaluation may then never end.
+        if key == "max_episode_steps" and not kwargs[key] > 0:
+            raise ValueError(f"{option} is not above 0")
+    env = gym.make(name, **kwargs)
+    space = env.observation_space
+    is_vector = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
+    if is_vector or not space.is_np_flattenable:
+        return env
+    return gym.wrappers.FlattenObservation(env)
+
+
+def random_state_of(env: gym.Env) -> dict:
+    """The state of an environment's generator, a new or an old one of numpy's, in plain numbers and lists"""
+    generator = env.unwrapped.np_random
+    if isinstance(generator, np.random.RandomState):
+        state = generator.get_state(legacy=False)
+    else:
+        state = generator.bit_generator.state
+    return json.loads(json.dumps(state, default=np.ndarray.tolist))
+
+
+def set_random_state(env: gym.Env, state: dict) -> None:
+    generator = env.unwrapped.np_random
+    if isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    else:
+        generator.bit_generator.state = state
+
+
+def seed_globals(seed: int) -> None:
+    """Of the generators that all share; some environments draw from them."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
 
 
 def random_seeds(n: int, *entropy: int) -> np.ndarray:
@@ -685,23 +803,19 @@ def random_seeds(n: int, *entropy: int) -> np.ndarray:
     return np.random.SeedSequence(entropy).generate_state(n) // 2
 
 
-def compiled(args: Args, device: torch.device, *functions) -> list:
-    """The functions, by torch.compile where there is a C++ compiler, on a GPU as CUDA graphs"""
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
-        # Keep freed memory: to get it from the system again costs page faults, which are slow.
-        for option, value in ((-1, 2**30), (-3, 2**25), (-3, 2**30)):
-            ctypes.CDLL(None).mallopt(option, value)
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-    if args.compile == "off":
-        return list(functions)
-    if not compiler or not headers:
-        print("not compiled, and therefore slower: a C++ compiler or Python.h is missing", flush=True)
-        return list(functions)
-    print("compiling at the first update, which takes up to a minute; --compile off skips it", flush=True)
-    torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
-    options = {"triton.cudagraphs": device.type == "cuda" and args.compile == "graph"}
-    return [torch.compile(f, fullgraph=True, dynamic=False, options=options) for f in functions]
+def cxx_compiler() -> str:
+    """The C++ compiler for torch.compile, which takes one word only: of CXX="ccache g++" the last program"""
+    programs = [word for word in os.environ.get("CXX", "g++").split() if shutil.which(word)]
+    return programs[-1] if programs else ""
+
+
+def keep_freed_memory() -> None:
+    """To get memory from the system again costs page faults, which are slow."""
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
+        return
+    trim_threshold, mmap_threshold = -1, -3
+    for option, size in ((trim_threshold, 2**30), (mmap_threshold, 2**25), (mmap_threshold, 2**30)):
+        ctypes.CDLL(None).mallopt(option, size)
 
 
 def free_options(args: Args) -> tuple[str, ...]:
@@ -720,7 +834,7 @@ def run_paths(args: Args) -> list[Path]:
             changed[name] = value
     tag = args.tag.replace("/", "-")
     if changed and not tag:
-        tag = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6]
+        tag = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:10]
     method = f"{ALGO}-k{args.k}-{tag}".removesuffix("-")
     folder = Path(args.run_dir, args.env_id.replace("/", "-"), method)
     return [folder / f"seed{seed}" for seed in range(args.seed, args.seed + args.num_seeds)]
@@ -731,7 +845,7 @@ class Runs:
 
     def __init__(self, args: Args, device, agent: nn.Module, envs: Envs, generators, buffer=None):
         """New directories, or everything as at the last checkpoint. Ends the program, having changed nothing,
-        where that cannot be. Inside `with`, Ctrl-C and SIGTERM end training at a checkpoint."""
+        where that cannot be. Inside `with`, Ctrl-C, SIGTERM and SIGHUP end training at a checkpoint."""
         self.args = args
         self.device = device
         self.agent = agent
@@ -744,29 +858,28 @@ class Runs:
         self.last_returns = {}  # of each seed
         self.last_evaluations = {}
         self.signals = []
+        self.is_compiling = False
+        self.unevaluated = False  # whether a signal has cut an evaluation short
+        self.inexact = set()  # seeds that could not be brought back to where they were
         self.other_versions = set()  # runs beside these that an earlier version of this file has made
 
         for path in self.paths:
             self.refuse(path)
+        self.try_environment()
         saved = self.last_checkpoints() if args.resume else []
         self.step = saved[0]["step"] if saved else 0
         self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
         for s in range(len(self.paths)):
             if saved:
-                self.restore(s, saved[s])
+                self.rewind(s, saved[s])
             else:
                 self.create(s)
+        self.first_step = self.step
+        self.envs.on_fault = self.fault_in_training
+        self.eval_envs.on_fault = self.fault_in_evaluation
 
-        print(*self.paths, f"on {device}, from step {self.step:,}", flush=True)
-        if self.other_versions:
-            others = ", ".join(sorted(self.other_versions))
-            print(
-                f"note: {Path(__file__).name} has changed since it began {others}; one curve will mix the two"
-            )
-        if buffer:
-            size = max(1, buffer.row_bytes * args.total_timesteps / 1e6)
-            end = "--no-keep-replay deletes it at the end" if args.keep_replay else "it is deleted at the end"
-            print(f"each seed's replay will take {size:,.0f} MB of disk space; {end}", flush=True)
+        say(*self.paths, f"on {device}, from step {self.step:,}")
+        self.say_what_is_odd()
         if args.track:
             wandb = import_module("wandb")
             wandb.tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
@@ -776,8 +889,9 @@ class Runs:
 
     def __enter__(self):
         self.handlers = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self.handlers[number] = signal.signal(number, lambda number, _: self.signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
+                self.handlers[number] = signal.signal(number, self.on_signal)
         console = Console()
         columns = [
             TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
@@ -799,14 +913,109 @@ class Runs:
         self.task = self.bar.tasks[0]
         self.shown = time.monotonic()
         self.bar.start()
+        if self.unevaluated:
+            self.evaluate(self.step)
+            if self.signals:
+                self.stop()
         return self
 
-    def __exit__(self, *_) -> None:
-        self.bar.stop()
+    def __exit__(self, kind, error, _) -> None:
+        self.hide_bar()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         for writer in self.writers:
             writer.close()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
+
+    # Compiling
+
+    def compiled(self, *functions) -> list:
+        """The functions, by torch.compile where there is a C++ compiler, on a GPU as CUDA graphs"""
+        keep_freed_memory()
+        compiler = cxx_compiler()
+        headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+        compiles = self.args.compile != "off" and bool(compiler) and headers
+        self.record_in_config(compiled=compiles)
+        if self.args.compile == "off":
+            return list(functions)
+        if not compiles:
+            say("not compiled, and therefore slower: a C++ compiler or Python.h is missing")
+            return list(functions)
+        say("compiling at the first update, which takes up to a minute; --compile off skips it")
+        os.environ["CXX"] = compiler
+        torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
+        return [self.compiled_when_called(f) for f in functions]
+
+    def compiled_when_called(self, function):
+        """The function, which its first call compiles; uncompiled where that fails"""
+        graph = self.device.type == "cuda" and self.args.compile == "graph"
+        options = {"triton.cudagraphs": graph}
+        used = torch.compile(function, fullgraph=True, dynamic=False, options=options)
+        is_new = True
+
+        def call(*inputs):
+            nonlocal used, is_new
+            if not is_new:
+                return used(*inputs)
+            self.is_compiling = True
+            try:
+                outputs = used(*inputs)
+            except Exception as error:  # noqa: BLE001  a compiler may fail in many ways
+                say(f"not compiled, and therefore slower: {shortened(described(error), 200)}")
+                self.record_in_config(compiled=False)
+                used = function
+                outputs = function(*inputs)
+            self.is_compiling = False
+            is_new = False
+            return outputs
+
+        return call
+
+    # Ends
+
+    def on_signal(self, number: int, _) -> None:
+        """The first signal ends training after this step. While it compiles, which takes long, that is at
+        once, and so is a second Ctrl-C; a closing terminal may send several others."""
+        again = bool(self.signals)
+        if again and number != signal.SIGINT:
+            return
+        self.signals.append(number)
+        if again or self.is_compiling:
+            self.hide_bar()
+            say("stopped at once, without a checkpoint; the same command with --resume goes on from the last")
+            raise SystemExit(128 + number)
+
+    def stop(self) -> NoReturn:
+        """Ends the program after a signal and a checkpoint."""
+        self.hide_bar()
+        say(f"stopped at step {self.step:,}; the same command with --resume goes on")
+        raise SystemExit(128 + self.signals[0])
+
+    def hide_bar(self) -> None:
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self.bar.stop()
+
+    def fault_in_training(self, i: int, what: str) -> NoReturn:
+        """Ends the program: training's environment i does not hold to its contract."""
+        each = self.envs.n // len(self.paths)
+        step = self.first_step + each * self.envs.moves
+        self.end_by_fault(i // each, f"{what} at step {step:,}")
+
+    def fault_in_evaluation(self, i: int, what: str) -> NoReturn:
+        self.end_by_fault(i // self.args.eval_episodes, f"{what} in the evaluation after step {self.step:,}")
+
+    def end_by_fault(self, s: int, what: str) -> NoReturn:
+        """Ends the program with what an environment of seed s did; where it was from an exception, the last
+        frames go to seedN.log beside the run."""
+        self.hide_bar()
+        what = f"the environment's {what} (seed {self.seeds[s]})"
+        if sys.exc_info()[1]:
+            log = self.paths[s].with_name(f"{self.paths[s].name}.log")
+            with open(log, "a") as file:
+                traceback.print_exc(limit=-5, file=file)
+            what += f", see {log}"
+        fail(f"--env {self.args.env_id}: {what}; the last checkpoint is from before that", 1)
 
     # Beginning, and going on
 
@@ -824,21 +1033,29 @@ class Runs:
             if self.args.resume:
                 fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
             return
-        finished = (path / "done.json").exists() and load(path / "done.json").get("step", 0)
-        if finished and (not self.args.resume or self.args.total_timesteps <= finished):
+        finished = finished_step(path)
+        all_finished = all(finished_step(other) for other in self.paths)
+        # Where the program was killed while it finished, seed by seed, the others go on.
+        ends_here = all_finished and self.args.total_timesteps <= finished
+        if finished and (not self.args.resume or ends_here):
             longer = "--resume with a larger --total-timesteps makes it longer"
             fail(f"{path} is finished at step {finished:,}; {longer}, --overwrite starts again")
-        if not self.args.resume:
-            fail(f"{path} exists; --resume continues it, --overwrite starts again")
         changed = self.changes(load(path / "config.json"))
         if changed:
             fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
-        if finished:
+        if not self.args.resume:
+            fail(f"{path} exists; --resume continues it, --overwrite starts again")
+        if finished and self.args.total_timesteps > finished:
             self.refuse_longer(path, finished)
+
+    def try_environment(self) -> None:
+        """Ends the program, before anything is on the disk, where an environment cannot be reset or moved."""
+        self.eval_envs.start(self.seeds)
+        self.eval_envs.step(np.zeros((1, self.eval_envs.action_size)), [0])
 
     def changes(self, config: dict) -> list[str]:
         """What a run's config.json has otherwise, of what must stay the same on resume"""
-        before = {**config.get("args", {}), "device": config.get("device")}
+        before = {**config["args"], "device": config.get("device")}
         now = {**vars(self.args), "device": str(self.device)}
         changed = []
         for name, value in now.items():
@@ -851,7 +1068,8 @@ class Runs:
         """In words: the run of this algorithm, K and seed whose options differ least, if there is one"""
         others = {}
         for config in path.parents[1].glob(f"{ALGO}-k{self.args.k}*/{path.name}/config.json"):
-            others[config.parent] = self.changes(load(config))
+            with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
+                others[config.parent] = self.changes(load(config))
         if not others:
             return ""
         other = min(others, key=lambda other: len(others[other]))
@@ -866,16 +1084,46 @@ class Runs:
             fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asked")
 
     def last_checkpoints(self) -> list[dict]:
-        """Of each seed, that of the last step at which all have one"""
+        """Of each seed, that of the last step at which all have one. Takes up all of it but the files."""
         last = min(max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths)
-        saved = [load(path / "checkpoint" / last) for path in self.paths]
-        for path, state in zip(self.paths, saved):
-            replay = path / "checkpoint/replay.f32"
-            if state.get("replay") and (not replay.exists() or replay.stat().st_size < state["replay"]):
-                fail(f"{replay} is missing or damaged; start again with --overwrite")
+        saved = []
+        for s, path in enumerate(self.paths):
+            file = path / "checkpoint" / last
+            state = load(file)
+            try:
+                self.take_up(s, state)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+                fail(f"{file} is damaged ({described(error)}); start again with --overwrite")
             if state["step"] > self.args.total_timesteps:
                 fail(f"{path} is already at step {state['step']:,}, beyond --total-timesteps")
+            saved.append(state)
+        set_global_state(saved[0]["global_random_state"])
         return saved
+
+    def take_up(self, s: int, saved: dict) -> None:
+        """Seed s as it was at a checkpoint, but for its files. Many errors: the checkpoint is damaged."""
+        if type(saved["step"]) is not int or type(saved["wall_time"]) is not float:
+            raise TypeError("step or wall_time")
+        for name, header in HEADERS.items():
+            if not saved["csv"][name].startswith(header):
+                raise ValueError(f"{name}.csv")
+        if self.buffer:
+            replay = self.paths[s] / "checkpoint/replay.f32"
+            if saved["replay"] != saved["step"] * self.buffer.row_bytes:
+                raise ValueError("replay")
+            if not replay.exists() or replay.stat().st_size < saved["replay"]:
+                fail(f"{replay} is missing or damaged; start again with --overwrite")
+        for name, x in self.learnt(s).items():
+            if x.shape != saved["learnt"][name].shape:
+                raise ValueError(name)  # copy_ would broadcast it
+            x.copy_(saved["learnt"][name])
+        self.generators[s].set_state(saved["generator"])
+        self.unevaluated = bool(saved["unevaluated"])
+        for i, random_state, actions, obs in zip(
+            self.envs_of(s), saved["random_state"], saved["actions"], saved["obs"], strict=True
+        ):
+            if not self.envs.replay(i, random_state, actions.numpy(), obs.numpy()):
+                self.inexact.add(s)
 
     def create(self, s: int) -> None:
         """A new run directory of seed s"""
@@ -883,11 +1131,9 @@ class Runs:
         shutil.rmtree(path, ignore_errors=True)  # there is none, or --overwrite
         (path / "checkpoint").mkdir(parents=True)
         file = Path(__file__).resolve()
-        git = ["git", "-C", str(file.parent), "describe", "--always", "--dirty"]
         config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
         config["command"] = sys.argv
-        with contextlib.suppress(OSError):  # there is no git
-            config["commit"] = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        config["commit"] = commit_of(file)
         packages = ("torch", "gymnasium", "mujoco", "numpy")
         config["versions"] = {name: metadata.version(name) for name in packages}
         config["args"] = self.args_of(s)
@@ -895,19 +1141,14 @@ class Runs:
         for name, header in HEADERS.items():
             (path / f"{name}.csv").write_text(header)
 
-    def restore(self, s: int, saved: dict) -> None:
-        """Seed s as it was at a checkpoint"""
+    def rewind(self, s: int, saved: dict) -> None:
+        """The files of seed s as they were at a checkpoint"""
         path = self.paths[s]
         (path / "done.json").unlink(missing_ok=True)  # first: the run is made longer, and may be killed here
         for name in HEADERS:
             (path / f"{name}.csv").write_text(saved["csv"][name])
         if self.buffer:
             self.buffer.read_from(path / "checkpoint/replay.f32", s, saved["replay"])
-        for name, x in self.learnt(s).items():
-            x.copy_(saved["learnt"][name])
-        self.generators[s].set_state(saved["generator"])
-        for i, random_state, actions in zip(self.envs_of(s), saved["random_state"], saved["actions"]):
-            self.envs.reset(i, random_state, actions.numpy())
         episode = last_row(path / "episodes.csv")
         if episode:
             self.last_returns[s] = episode["episodic_return"]
@@ -916,7 +1157,36 @@ class Runs:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
         config["args"] = self.args_of(s)  # some of them may change
+        if s in self.inexact:
+            config["inexact_resumes"] = [*config.get("inexact_resumes", []), saved["step"]]
         write_json(path / "config.json", config)
+
+    def say_what_is_odd(self) -> None:
+        """What its user should know about a run before it begins"""
+        env_id = self.args.env_id
+        if self.other_versions:
+            others = ", ".join(sorted(self.other_versions))
+            file = Path(__file__).name
+            say(f"note: {file} has changed since it began {others}; one curve will mix the two")
+        for s in sorted(self.inexact):
+            why = f"not all of the state of {env_id} is in its np_random"
+            say(f"note: seed {self.seeds[s]} cannot be resumed exactly and begins a new episode: {why}")
+        env = self.envs.envs[0]
+        if isinstance(env, gym.wrappers.FlattenObservation):
+            say(f"observations are flattened to {self.envs.obs_size} numbers: {env.env.observation_space}")
+        if env.spec and env.spec.max_episode_steps is None:
+            limit = f"--env {env_id},max_episode_steps=1000"
+            say(f"note: {env_id} has no time limit, and an episode may never end; {limit} would set one")
+        if self.buffer:
+            size = max(1, self.buffer.row_bytes * self.args.total_timesteps / 1e6)
+            keep = self.args.keep_replay
+            end = "--no-keep-replay deletes it at the end" if keep else "it is deleted at the end"
+            say(f"each seed's replay will take {size:,.0f} MB of disk space; {end}")
+
+    def record_in_config(self, **facts) -> None:
+        """Adds facts to each seed's config.json."""
+        for path in self.paths:
+            write_json(path / "config.json", load(path / "config.json") | facts)
 
     def args_of(self, s: int) -> dict:
         """The options of seed s alone, as its config.json has them"""
@@ -943,15 +1213,16 @@ class Runs:
 
     def end_of_step(self, step: int, figures: dict[str, Tensor]) -> None:
         """Evaluation, progress, TensorBoard and checkpoint, where they are due; the end, after a signal"""
-        stop = list(self.signals)
         last = step == self.args.total_timesteps
+        if self.due(self.args.eval_every, step):
+            self.check_finite(step, figures)
+            self.evaluate(step)
+        stop = bool(self.signals)
         # A buffer that is full overwrites its oldest rows, which the file must have by then.
         checkpoint_every = min(self.args.checkpoint_every, self.buffer.capacity if self.buffer else 10**12)
-        save = last or bool(stop) or self.due(checkpoint_every, step)
+        save = last or stop or self.due(checkpoint_every, step)
         if save or self.due(100, step) or step > self.step + 1:
             self.check_finite(step, figures)
-        if self.due(self.args.eval_every, step):
-            self.evaluate(step)
         if last or self.due(1000, step):
             self.log(step, figures)
         elif time.monotonic() > self.shown + 1:
@@ -960,23 +1231,27 @@ class Runs:
         if save:
             self.save(step)
         if stop:
-            self.bar.stop()
-            print(f"stopped at step {step:,}; the same command with --resume goes on")
-            raise SystemExit(128 + stop[0])
+            self.stop()
 
     def check_finite(self, step: int, figures: dict[str, Tensor]) -> None:
         """Ends the program where a figure, or anything that is learnt, is not finite."""
         for name, x in {**figures, **self.agent.state_dict()}.items():
             if not x.isfinite().all():
-                self.bar.stop()  # it takes what goes to stderr
+                self.hide_bar()  # it takes what goes to stderr
                 fail(f"{name} is not finite at step {step}; the last checkpoint is from before that", 1)
 
     def evaluate(self, step: int) -> None:
-        """Returns of the deterministic policy in environments of its own"""
+        """Returns of the deterministic policy in environments of its own. A signal cuts it short; it is then
+        made when the run goes on."""
+        self.unevaluated = True
         actor = copy.deepcopy(self.agent.actor)  # a policy with a memory begins anew
-        for s, returns in enumerate(self.eval_envs.evaluate(actor.act, self.seeds, step)):
-            mean, std = returns.mean(), returns.std()
-            self.record(s, "eval", step, eval_return=mean, eval_return_std=std, eval_episodes=len(returns))
+        returns = self.eval_envs.evaluate(actor.act, self.seeds, step, self.signals)
+        if self.signals:
+            return
+        self.unevaluated = False
+        for s, of_seed in enumerate(returns):
+            mean, std = of_seed.mean(), of_seed.std()
+            self.record(s, "eval", step, eval_return=mean, eval_return_std=std, eval_episodes=len(of_seed))
             self.last_evaluations[s] = mean
 
     def record_episode(self, i: int, step: int) -> None:
@@ -999,7 +1274,7 @@ class Runs:
         if self.bar.disable:
             percent = f"({self.task.percentage:.0f}%)"
             total = self.args.total_timesteps
-            print(f"step {step:,} of {total:,} {percent}  {self.task.description}", flush=True)
+            say(f"step {step:,} of {total:,} {percent}  {self.task.description}")
         for s, writer in enumerate(self.writers):
             writer.add_scalar("charts/SPS", self.speed(step), step)
             for name, figure in figures.items():
@@ -1016,7 +1291,8 @@ class Runs:
         left = timedelta(seconds=round((self.args.total_timesteps - step) / self.speed(step)))
         returns = f"return {spread(self.last_returns)}  evaluation {spread(self.last_evaluations)}"
         self.bar.update(self.task.id, description=f"{returns}  {self.speed(step):.0f} steps/s  {left} left")
-        self.bar.refresh()
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self.bar.refresh()
 
     def save(self, step: int) -> None:
         """A checkpoint of every seed. Those before go once all are on the disk."""
@@ -1039,8 +1315,11 @@ class Runs:
             "csv": {name: (path / f"{name}.csv").read_text() for name in HEADERS},
             "learnt": {name: x.clone() for name, x in self.learnt(s).items()},
             "generator": self.generators[s].get_state(),
+            "unevaluated": self.unevaluated,
+            "global_random_state": global_state(),
             "random_state": [self.envs.random_state[i] for i in self.envs_of(s)],
             "actions": [torch.tensor(np.array(self.envs.actions[i])) for i in self.envs_of(s)],
+            "obs": torch.tensor(self.envs.obs[self.envs_of(s)]),
         }
         if self.buffer:
             state["replay"] = self.buffer.append_to(path / "checkpoint/replay.f32", s)
@@ -1052,6 +1331,8 @@ class Runs:
         if any(last_row(path / "eval.csv").get("step") != total for path in self.paths):
             # A run that is made longer would not have made this one: no checkpoint holds it.
             self.evaluate(total)
+            if self.signals:
+                self.stop()
         for path in self.paths:
             done = last_row(path / "eval.csv")
             done |= {"step": total, "wall_time": time.monotonic() - self.began}
@@ -1059,6 +1340,55 @@ class Runs:
             if self.buffer and not self.args.keep_replay:
                 (path / "checkpoint/replay.f32").unlink()
         return self.paths
+
+
+def say(*words) -> None:
+    """Prints a line. Where nobody reads any more (`| head -1`, a terminal that is gone), training goes on."""
+    try:
+        print(*words, flush=True)
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            # So that neither the next line nor the interpreter's own end fails.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line; the messages of Gymnasium, and of ValueErrors, need no name."""
+    message = " ".join(str(error).split())
+    if message and isinstance(error, (gym.error.Error, ValueError)):
+        return message
+    return f"{type(error).__name__}: {message}"
+
+
+def shortened(value, length: int = 60) -> str:
+    """A value's text in one line, its end cut off"""
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def global_state() -> dict:
+    """Of the generators that all share, in plain numbers and lists"""
+    state = {"random": random.getstate(), "numpy": np.random.get_state(legacy=False)}
+    return json.loads(json.dumps(state, default=np.ndarray.tolist))
+
+
+def set_global_state(state: dict) -> None:
+    version, numbers, gauss = state["random"]
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(state["numpy"])
+
+
+def commit_of(file: Path) -> str:
+    """The commit of the repository that a file belongs to; "" where there is none, or it only surrounds it"""
+
+    def git(*words) -> subprocess.CompletedProcess:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with contextlib.suppress(OSError):  # there is no git
+        if git("ls-files", "--error-unmatch", file.name).returncode == 0:
+            return git("describe", "--always", "--dirty").stdout.strip()
+    return ""
 
 
 def spread(values: dict[int, float]) -> str:
@@ -1104,11 +1434,24 @@ def recorded_file(config: Path) -> tuple[Path, str]:
         return Path(__file__).resolve(), source_hash()
 
 
+def finished_step(path: Path) -> int:
+    """The step at which a run was finished; 0: it is not, or its done.json is damaged"""
+    try:
+        step = json.loads((path / "done.json").read_text())["step"]
+    except Exception:  # noqa: BLE001  there may be anything
+        return 0
+    return step if type(step) is int else 0
+
+
 def load(path: Path) -> dict:
-    """The content of a .json file or of a checkpoint, on the CPU; ends the program if it cannot be read."""
+    """A config.json or a checkpoint, on the CPU; ends the program if it is damaged."""
     try:
         if path.suffix == ".json":
-            return dict(json.loads(path.read_text()))
+            config = json.loads(path.read_text())
+            return {**config, "args": dict(config["args"])}
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():  # torch does not look at its checksums
+                raise ValueError
         return dict(torch.load(path, "cpu", weights_only=True))
     except Exception as error:  # noqa: BLE001  torch raises many kinds
         anew = "start again, without --resume or with --overwrite"
@@ -1118,7 +1461,9 @@ def load(path: Path) -> dict:
 def load_part(run_dir: str | Path, part: str) -> dict[str, Tensor]:
     """The state_dict of a part of the agent, as "actor", in a run's last checkpoint"""
     file = max(Path(run_dir).glob("checkpoint/*.pt"), default=Path(run_dir, "checkpoint"))
-    learnt = load(file)["learnt"]
+    learnt = load(file).get("learnt")
+    if type(learnt) is not dict:
+        fail(f"{file} is damaged; start again, without --resume or with --overwrite")
     return {name.removeprefix(f"{part}."): x for name, x in learnt.items() if name.startswith(f"{part}.")}
 
 
@@ -1126,12 +1471,20 @@ def check(args: Args) -> None:
     """Ends the program where a value is out of its range, or two options contradict each other."""
     from_zero = ("seed", "random_steps", "baseline_samples")
     up_to_one = ("gamma", "gae_lambda", "tau", "learning_rate")
+    up_to_thousand = ("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs")
     for name, value in asdict(args).items():
+        option = f"--{name.replace('_', '-')}"
         if type(value) in (int, float):
             low = 0 if type(value) is float or name in from_zero else 1
-            high = 1 if name in up_to_one else 10**12
+            high = 10**12
+            if name in up_to_one:
+                high = 1
+            if name in up_to_thousand:
+                high = 1000
             if not low <= value <= high:  # NaN too
-                fail(f"--{name.replace('_', '-')} must be from {low} to {high:g}, not {value}")
+                fail(f"{option} must be from {low} to {high:g}, not {value}")
+        if type(value) is str and not value.isprintable():
+            fail(f"{option} must be printable text, not {value!r}")
     if hasattr(args, "num_envs"):  # the PPO family
         if args.total_timesteps % args.num_envs:
             fail("--total-timesteps must be a multiple of --num-envs")
@@ -1143,6 +1496,21 @@ def check(args: Args) -> None:
         fail("--track needs wandb: pip install wandb")
     if args.device == "cuda" and not torch.cuda.is_available():
         fail("--device cuda: torch finds no CUDA GPU; use --device cpu or auto")
+
+
+def check_memory(args: Args, device: torch.device, envs: Envs) -> None:
+    """Ends the program where training certainly needs more memory than there is."""
+    needed = memory_needed(args, envs)
+    needed += 50_000 * args.num_seeds * args.eval_episodes  # bytes of an environment
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
+        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    if device.type == "cuda":
+        sizes = [torch.cuda.mem_get_info(device)[1]]
+    if needed > min(sizes):
+        there_are = f"and there are {min(sizes) / 1e9:,.1f} GB"
+        helps = "fewer seeds, or a smaller buffer or batch, need less"
+        fail(f"this would take {needed / 1e9:,.1f} GB of memory at least, {there_are}; {helps}")
 
 
 def fail(message: str, status: int = 2) -> NoReturn:
