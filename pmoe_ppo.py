@@ -616,7 +616,7 @@ class Envs:
         self.env_id = env_id
         self.n = n
         try:
-            self.envs = [make_env(env_id, **kwargs) for _ in range(n)]
+            self.envs = [flattened(make_env(env_id, **kwargs)) for _ in range(n)]
         except (Exception, SystemExit) as error:  # noqa: BLE001  environments raise anything
             fail(f"--env {env_id}: {described(error)}")  # Gymnasium's messages name what is near
         obs_space = self.envs[0].observation_space
@@ -749,8 +749,7 @@ class Envs:
 
 
 def make_env(env_id: str, **kwargs) -> gym.Env:
-    """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes.
-    Observations that are no vectors, as those of a Dict, are flattened where Gymnasium can do it."""
+    """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
     with contextlib.suppress(ModuleNotFoundError):
         import_module("pmoe.envs")  # registers its environments, where pmoe is installed
     outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
@@ -766,7 +765,11 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
         # To Gymnasium -1 means no limit, and an evaluation may then never end.
         if key == "max_episode_steps" and not kwargs[key] > 0:
             raise ValueError(f"{option} is not above 0")
-    env = gym.make(name, **kwargs)
+    return gym.make(name, **kwargs)
+
+
+def flattened(env: gym.Env) -> gym.Env:
+    """With observations that are vectors, where Gymnasium can make one of them, as of a Dict"""
     space = env.observation_space
     is_vector = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
     if is_vector or not space.is_np_flattenable:
@@ -807,6 +810,11 @@ def cxx_compiler() -> str:
     """The C++ compiler for torch.compile, which takes one word only: of CXX="ccache g++" the last program"""
     programs = [word for word in os.environ.get("CXX", "g++").split() if shutil.which(word)]
     return programs[-1] if programs else ""
+
+
+def can_compile(args: Args) -> bool:
+    headers = Path(sysconfig.get_path("include"), "Python.h").exists()
+    return args.compile != "off" and headers and bool(cxx_compiler())
 
 
 def keep_freed_memory() -> None:
@@ -858,6 +866,7 @@ class Runs:
         self.last_returns = {}  # of each seed
         self.last_evaluations = {}
         self.signals = []
+        self.compiles = can_compile(args)
         self.is_compiling = False
         self.unevaluated = False  # whether a signal has cut an evaluation short
         self.inexact = set()  # seeds that could not be brought back to where they were
@@ -933,17 +942,12 @@ class Runs:
     def compiled(self, *functions) -> list:
         """The functions, by torch.compile where there is a C++ compiler, on a GPU as CUDA graphs"""
         keep_freed_memory()
-        compiler = cxx_compiler()
-        headers = Path(sysconfig.get_path("include"), "Python.h").exists()
-        compiles = self.args.compile != "off" and bool(compiler) and headers
-        self.record_in_config(compiled=compiles)
-        if self.args.compile == "off":
-            return list(functions)
-        if not compiles:
-            say("not compiled, and therefore slower: a C++ compiler or Python.h is missing")
+        if not self.compiles:
+            if self.args.compile != "off":
+                say("not compiled, and therefore slower: a C++ compiler or Python.h is missing")
             return list(functions)
         say("compiling at the first update, which takes up to a minute; --compile off skips it")
-        os.environ["CXX"] = compiler
+        os.environ["CXX"] = cxx_compiler()
         torch._dynamo.config.trace_autograd_ops = True  # takes the backward passes into the graph too
         return [self.compiled_when_called(f) for f in functions]
 
@@ -963,7 +967,9 @@ class Runs:
                 outputs = used(*inputs)
             except Exception as error:  # noqa: BLE001  a compiler may fail in many ways
                 say(f"not compiled, and therefore slower: {shortened(described(error), 200)}")
-                self.record_in_config(compiled=False)
+                for path in self.paths:
+                    config = load(path / "config.json")
+                    write_json(path / "config.json", {**config, "compiled": False})
                 used = function
                 outputs = function(*inputs)
             self.is_compiling = False
@@ -1051,7 +1057,8 @@ class Runs:
     def try_environment(self) -> None:
         """Ends the program, before anything is on the disk, where an environment cannot be reset or moved."""
         self.eval_envs.start(self.seeds)
-        self.eval_envs.step(np.zeros((1, self.eval_envs.action_size)), [0])
+        middle = self.eval_envs.shift.astype(self.eval_envs.action_space.dtype)
+        self.eval_envs.call_step(0, middle)
 
     def changes(self, config: dict) -> list[str]:
         """What a run's config.json has otherwise, of what must stay the same on resume"""
@@ -1097,7 +1104,6 @@ class Runs:
             if state["step"] > self.args.total_timesteps:
                 fail(f"{path} is already at step {state['step']:,}, beyond --total-timesteps")
             saved.append(state)
-        set_global_state(saved[0]["global_random_state"])
         return saved
 
     def take_up(self, s: int, saved: dict) -> None:
@@ -1122,8 +1128,10 @@ class Runs:
         for i, random_state, actions, obs in zip(
             self.envs_of(s), saved["random_state"], saved["actions"], saved["obs"], strict=True
         ):
+            actions = actions.reshape(len(actions), self.envs.action_size)
             if not self.envs.replay(i, random_state, actions.numpy(), obs.numpy()):
                 self.inexact.add(s)
+        set_global_state(saved["global_random_state"])  # last, as environments may draw from it
 
     def create(self, s: int) -> None:
         """A new run directory of seed s"""
@@ -1132,6 +1140,7 @@ class Runs:
         (path / "checkpoint").mkdir(parents=True)
         file = Path(__file__).resolve()
         config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
+        config["compiled"] = self.compiles
         config["command"] = sys.argv
         config["commit"] = commit_of(file)
         packages = ("torch", "gymnasium", "mujoco", "numpy")
@@ -1157,6 +1166,7 @@ class Runs:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
         config["args"] = self.args_of(s)  # some of them may change
+        config["compiled"] = self.compiles
         if s in self.inexact:
             config["inexact_resumes"] = [*config.get("inexact_resumes", []), saved["step"]]
         write_json(path / "config.json", config)
@@ -1182,11 +1192,6 @@ class Runs:
             keep = self.args.keep_replay
             end = "--no-keep-replay deletes it at the end" if keep else "it is deleted at the end"
             say(f"each seed's replay will take {size:,.0f} MB of disk space; {end}")
-
-    def record_in_config(self, **facts) -> None:
-        """Adds facts to each seed's config.json."""
-        for path in self.paths:
-            write_json(path / "config.json", load(path / "config.json") | facts)
 
     def args_of(self, s: int) -> dict:
         """The options of seed s alone, as its config.json has them"""
@@ -1430,7 +1435,7 @@ def recorded_file(config: Path) -> tuple[Path, str]:
     try:
         recorded = json.loads(config.read_text())
         return Path(recorded["file"]), recorded["source"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except Exception:  # noqa: BLE001  there may be anything
         return Path(__file__).resolve(), source_hash()
 
 

@@ -107,18 +107,16 @@ class Toy(gym.Env):
     observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
     action_space = gym.spaces.Box(np.float32([-1.1, 2.0]), np.float32([2.3, 2.7]))
 
-    def __init__(self, length=5, terminates=True, nan_at=None, blind_at=None, reuses=False):
+    def __init__(self, length=5, terminates=True, reuses=False):
         self.length = length
         self.terminates = terminates
-        self.nan_at = nan_at
-        self.blind_at = blind_at
         self.reuses = reuses
         self.total = 0
         self.obs = np.zeros(2)
 
     def observe(self):
         self.obs[0] = self.step_count
-        self.obs[1] = np.nan if self.total == self.blind_at else self.noise
+        self.obs[1] = self.noise
         return self.obs if self.reuses else self.obs.copy()
 
     def reset(self, *, seed=None, options=None):
@@ -132,18 +130,12 @@ class Toy(gym.Env):
         self.step_count += 1
         self.total += 1
         reward = float(action[0])
-        if self.total == self.nan_at:
-            reward = np.nan
         # A careless environment
         action[:] = 0
         end = self.step_count == self.length
         terminated = end and self.terminates
         truncated = end and not self.terminates
         return self.observe(), reward, terminated, truncated, {}
-
-
-class ToyDict(Toy):
-    observation_space = gym.spaces.Dict({"position": gym.spaces.Box(-1, 1, (2,))})
 
 
 class ToyUnits(gym.Env):
@@ -174,13 +166,10 @@ class ToyUnits(gym.Env):
 TOYS = {
     "ToyTerminates-v0": {},
     "ToyTruncates-v0": {"terminates": False},
-    "ToyBreaks-v0": {"nan_at": 130},
-    "ToyBlinds-v0": {"blind_at": 132},
     "ToyReuses-v0": {"reuses": True},
 }
 for name, kwargs in TOYS.items():
     gym.register(name, Toy, kwargs=kwargs)
-gym.register("ToyDict-v0", ToyDict)
 gym.register("ToyUnits-v0", ToyUnits)
 
 

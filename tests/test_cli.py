@@ -38,7 +38,6 @@ from pmoe import cli, pmoe_sac
         ("run sac --env Hoper-v4", ["Hoper", "Did you mean: `Hopper`"]),
         ("run sac --env Hopper-v99", ["v99", "`v4`"]),
         ("run sac --env CartPole-v1", ["CartPole-v1", "flat Box", "Discrete(2)"]),
-        ("run sac --env common:ToyDict-v0", ["ToyDict-v0", "flat Box", "Dict"]),
         ("run --k 4 pso", ["'pso'"]),
         ("run ./sca.py", ["'sca.py'", "neither an algorithm nor a file"]),
         ("run sac --num-seeds 0", ["--num-seeds", "from 1", "not 0"]),

@@ -502,7 +502,7 @@ class TorchAdam:
             close(own(getattr(adam, f"mean{i}")), state["exp_avg"], rtol=1e-4, atol=1e-9)
             close(own(getattr(adam, f"square{i}")), state["exp_avg_sq"], rtol=1e-4, atol=1e-15)
             for name, beta in (("power1", 0.9), ("power2", 0.999)):
-                power = own(getattr(adam, f"{name}_{i}"))
+                power = getattr(adam, name)[self.s]
                 close(power, torch.full_like(power, beta**steps), rtol=1e-4, atol=0)
 
 

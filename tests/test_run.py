@@ -45,7 +45,7 @@ EVERY_LOOP = [(algo, {}) for algo in LOOPS]
 
 def test_files_of_a_run(quick_run, algo):
     path = quick_run(algo)
-    assert re.search(rf"/Pendulum-v1/{algo}-k2-[0-9a-f]{{6}}/seed1$", str(path))
+    assert re.search(rf"/Pendulum-v1/{algo}-k2-[0-9a-f]{{10}}/seed1$", str(path))
     config = json_of(path / "config.json")
     assert config["args"] == vars(make_args(algo, path.parents[2]))
     assert config["algo"] == algo
@@ -561,15 +561,20 @@ def limit_file_size(size=10**6) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
 
 
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch, quick_run):
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch, capsys, quick_run):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with monkeypatch.context() as patch:
         at_move(patch, "sac", 150, limit_file_size)
         try:
-            with pytest.raises(OSError, match="File too large"):
+            with pytest.raises(SystemExit) as stop:
                 train("sac", tmp_path / "full")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "File too large" in error
+    assert "; the last checkpoint is whole, and --resume goes on from it\n" in error
     (path,) = tmp_path.glob("full/*/*/*")
     assert checkpoint(path)["step"] == 100
     train("sac", tmp_path / "full", resume=True)
@@ -583,18 +588,25 @@ def test_a_full_disk_is_one_line(pmoe):
     assert "File too large" in result.stderr
 
 
-@pytest.mark.parametrize("env_id", ["ToyBreaks-v0", "ToyBlinds-v0"])  # a reward, an observation
-def test_a_number_that_is_not_finite_stops_the_run(tmp_path, capsys, loop, env_id):
+def test_a_number_that_is_not_finite_stops_the_run(tmp_path, monkeypatch, capsys, loop):
+    figures = MODULES[loop].routing_figures
+    calls = []
+
+    def later_nan(*args):
+        calls.append(args)
+        late = len(calls) > 11
+        return {name: x * np.nan if late else x for name, x in figures(*args).items()}
+
+    monkeypatch.setattr(MODULES[loop], "routing_figures", later_nan)
     with pytest.raises(SystemExit) as stop:
-        train(loop, tmp_path, env_id=env_id)
+        train(loop, tmp_path)
     assert stop.value.code == 1
     error = capsys.readouterr().err
     line = r"error: .+ is not finite at step (\d+); the last checkpoint is from before that\n"
-    step = int(re.fullmatch(line, error)[1])
-    # That of step 130 or 132 was not.
-    assert 130 <= step < 160
+    found = re.fullmatch(line, error)
+    assert found, error
     (path,) = tmp_path.glob("*/*/*")
     state = checkpoint(path)
-    assert state["step"] == 100
+    assert state["step"] < int(found[1])
     for x in state["learnt"].values():
         assert x.isfinite().all()

@@ -326,13 +326,14 @@ def test_a_run_that_fails(pmoe_here, tmp_path, monkeypatch):
     takes it up again."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     fields = {"eval_every": 1000, "total_timesteps": 300}
-    envs = ["common:ToyBreaks-v0", "Pendulum-v1"]  # the first after 130 steps of each process
+    # The first after 130 steps of each process
+    envs = ["odd_envs:Odd-v0,how='reward is nan',at=130", "Pendulum-v1"]
     (tmp_path / "grid.toml").write_text(tiny(tmp_path / "runs", "sac", env=envs, seed=1, **fields))
     result = pmoe_here("grid", "grid.toml", "--workers", 2)
     assert result.returncode == 1 and "1 done, 1 failed" in result.stdout
-    (log,) = tmp_path.glob("runs/common*/*/seed1.log")
-    assert re.findall(r"is not finite at step (\d)\d\d;", log.read_text()) == ["1", "2"]
-    failures = r"failed with status 1: .*\n(?:    .*\n)*    error: .* is not finite at"
+    (log,) = tmp_path.glob("runs/odd_envs*/*/seed1.log")
+    assert re.findall(r"reward is nan at step (\d)\d\d ", log.read_text()) == ["1", "2"]
+    failures = r"failed with status 1: .*\n(?:    .*\n)*    error: .* is nan at"
     assert len(re.findall(failures, result.stdout)) == 2
     assert "seed1 from step 100\n" in result.stdout
     states = json.loads(pmoe_here("status", "grid.toml", "--json").stdout)
