@@ -198,7 +198,8 @@ def silent(path: Path, before: tuple[dict, float]) -> bool:
     does not tell for how long nobody has, for as long as makes it dead"""
     _, touched = before
     seconds = DEAD if touched > time.time() else 2 * BEAT
-    print(f"waiting {seconds:.0f} s for a sign of life: {trained_by(path)}", flush=True)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"waiting {seconds:.0f} s for a sign of life: {trained_by(path)}", flush=True)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(BEAT / 2)

@@ -336,17 +336,15 @@ def combinations(source: Source, module: ModuleType, axes: dict, together: int, 
         message = f"this method asks for {number:,} runs; a grid has at most {MOST_RUNS:,} of a method"
         raise source.error("algo", message, method)
     parts = groups(seeds, together)
-    # Where a seed is wrong, the least or the greatest is; where so many at once are, the most are.
-    extremes = [parts[0], max(parts, key=len), parts[-1]]
+    most = max(map(len, parts))
     for env_id in axes.get("env_id", ()):
         check_env(source, env_id, method)
     for values in itertools.product(*axes.values()):
         options = dict(zip(axes, values))
         args = module.Args(**options)
-        for group in extremes:
+        for seed in sorted({seeds[0], seeds[-1]}):
             # A cluster has GPUs where this machine has none.
-            trial = replace(args, device="auto", seed=group[0], num_seeds=len(group))
-            check_args(source, module, trial, method)
+            check_args(source, module, replace(args, device="auto", seed=seed, num_seeds=most), method)
         for group in parts:
             yield replace(args, seed=group[0], num_seeds=len(group))
 

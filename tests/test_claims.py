@@ -176,6 +176,14 @@ def test_a_damaged_claim_holds_until_it_is_old(tmp_path, monkeypatch, name):
     assert not holder(path)["alive"] and take(path, "mine")
 
 
+def test_the_status_of_runs_with_damaged_claims(pmoe_here, tmp_path):
+    for seed, content in enumerate(DAMAGED.values()):
+        (tmp_path / f"seed{seed}.claim").write_bytes(content)
+    result = pmoe_here("status", ".", "--json")
+    assert result.returncode == 1 and result.stderr == ""
+    assert set(json.loads(result.stdout).values()) == {"running"}  # for all that can be told
+
+
 def fifo(file) -> None:
     os.mkfifo(file)
 
@@ -272,6 +280,21 @@ def test_after_a_reboot_a_run_is_taken_over(tmp_path, monkeypatch):
     timer.start()
     assert not take(path, "mine") and claims.alive(path)
     timer.join()
+
+
+def test_pmoe_run_goes_on_after_a_reboot(pmoe_here, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    host, *others = claims.machine().split()
+    if not others:
+        pytest.skip("no boot id here")
+    words = ["run", "sac", *flags("sac", env="Pendulum-v1", seed=1, tag="x")]
+    path = tmp_path / "runs/Pendulum-v1/sac-k2-x/seed1"
+    path.parent.mkdir(parents=True)
+    write(path, machine=f"{host} another-boot {others[-1]}")
+    result = pmoe_here(*words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("waiting 0 s for a sign of life: ")
+    assert (path / "done.json").exists() and not beside(path, "claim").exists()
 
 
 def test_a_clock_that_is_set_back_does_not_stop_the_heart(tmp_path, monkeypatch):
