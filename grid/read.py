@@ -10,6 +10,7 @@ import contextlib
 import io
 import itertools
 import json
+import math
 import re
 import sys
 import typing
@@ -29,6 +30,7 @@ TABLES = {  # that are no options of `pmoe run`, and what they may hold
     "plot": {**dict.fromkeys(FIGURES, bool), "reference": str},
     "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},
 }
+MOST_RUNS = 20_000  # of a method; to read them takes 10 s
 STATES = ("done", "running", "failed", "stale", "stopped", "missing")
 RANGE = r"(?: \([^()]* to [^()]*\))?"  # of several seeds
 PROGRESS = re.compile(
@@ -329,14 +331,21 @@ def described(hint) -> str:
 def combinations(source: Source, module: ModuleType, axes: dict, together: int, method: int) -> Iterator:
     """Args of every combination, of up to `together` seeds that follow each other"""
     seeds = sorted(set(axes.pop("seed")))
+    number = len(seeds) * math.prod(map(len, axes.values()))
+    if number > MOST_RUNS:
+        message = f"this method asks for {number:,} runs; a grid has at most {MOST_RUNS:,} of a method"
+        raise source.error("algo", message, method)
+    parts = groups(seeds, together)
+    most = max(map(len, parts))
     for env_id in axes.get("env_id", ()):
         check_env(source, env_id, method)
     for values in itertools.product(*axes.values()):
         options = dict(zip(axes, values))
         args = module.Args(**options)
-        # A cluster has GPUs where this machine has none.
-        check_args(source, module, replace(args, device="auto", seed=seeds[0]), method)
-        for group in groups(seeds, together):
+        for seed in sorted({seeds[0], seeds[-1]}):
+            # A cluster has GPUs where this machine has none.
+            check_args(source, module, replace(args, device="auto", seed=seed, num_seeds=most), method)
+        for group in parts:
             yield replace(args, seed=group[0], num_seeds=len(group))
 
 
@@ -496,6 +505,17 @@ def show_status(states: dict[Path, str]) -> None:
 
 
 # The commands that do the rest
+
+PACKAGE = __package__.rpartition(".")[0]
+# `python -m` would look for modules in the current folder first, where a random.py would be taken for
+# Python's. Its option -P, which does not, came with Python 3.11.
+PROGRAM = "import sys; sys.path = [x for x in sys.path if x]; sys.argv[0] = 'pmoe'; "
+PROGRAM += f"from {PACKAGE}.cli import main; main()"
+
+
+def program() -> list[str]:
+    """The words that start `pmoe` as a process of its own, without its arguments"""
+    return [sys.executable, "-c", PROGRAM]
 
 
 def as_flags(args: dict) -> list[str]:

@@ -15,13 +15,13 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 from ..terminal import spans
 from .claims import TAKEN, alive
-from .read import Grid, GridError, Job, unfinished
+from .read import Grid, GridError, Job, program, unfinished
 
-CLI = f"{__package__.rpartition('.')[0]}.cli"  # this command, as a module
 MARGIN = 120  # seconds before the time limit
 STOPPED = 128 + signal.SIGTERM  # exit status of a grid that was told to stop and has written its checkpoint
 
@@ -31,6 +31,21 @@ def options(grid: Grid) -> dict:
     seeds = max(len(job.paths) for job in grid.jobs)
     memory = 4 + 4 * seeds  # Humanoid's replay takes 3.1 GB a seed
     return {"time": 1440, "memory": memory, "gpus": 0} | grid.slurm
+
+
+def check(grid: Grid, asked: dict) -> None:
+    """Raises where what a script is to name holds a control character, as a newline would begin a command."""
+    named = {
+        "the grid's file": str(grid.file),
+        "--run-dir": grid.jobs[0].args.run_dir,
+        "--partition": asked.get("partition", ""),
+        "the current folder": os.getcwd(),
+    }
+    for what, text in named.items():
+        kinds = {unicodedata.category(character) for character in text}
+        # Controls, halves of characters, separators of lines and paragraphs
+        if kinds & {"Cc", "Cs", "Zl", "Zp"}:
+            raise GridError(f"{what} cannot be {text!r}: it has a control character")
 
 
 def margin(minutes: int) -> int:
@@ -63,7 +78,7 @@ def frozen_text(grid: Grid) -> str:
 
 def task(grid: Grid, copy: Path, job: int | str, retries: int) -> list[str]:
     """The command of one task"""
-    words = [sys.executable, "-m", CLI, "grid", str(copy)]
+    words = [*program(), "grid", str(copy)]
     words += [f"--job={job}", "--workers=1", f"--retries={retries}"]
     if grid.run_dir:
         words.append(f"--run-dir={grid.run_dir}")
@@ -85,15 +100,16 @@ class Task:
 
     def __init__(self, words: list[str]):
         self.words = words
+        self.folder = os.getcwd()
         self.child: subprocess.Popen | None = None
 
     def __getstate__(self) -> dict:
-        return {"words": self.words, "child": None}
+        return {"words": self.words, "folder": self.folder, "child": None}
 
     def __call__(self) -> None:
         # srun sends it to all processes, and it is for submitit.
         ignored = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
-        self.child = subprocess.Popen(self.words)
+        self.child = subprocess.Popen(self.words, cwd=self.folder)
         signal.signal(signal.SIGUSR2, ignored)
         code = self.child.wait()
         # Slurm stopped the command itself (-SIGTERM: before it could handle it), and ends this too.
@@ -127,6 +143,7 @@ def submit(grid: Grid, retries: int) -> None:
         raise GridError("--slurm: there is no sbatch on this machine")
     numbers = open_jobs(grid)
     asked = options(grid)
+    check(grid, asked)
     if not numbers:
         print("nothing to submit: every run is done or being trained")
         return
@@ -141,7 +158,8 @@ def submit(grid: Grid, retries: int) -> None:
         gpus_per_node=asked["gpus"],
         cpus_per_task=1,
         slurm_signal_delay_s=margin(asked["time"]),
-        slurm_additional_parameters={"requeue": True},
+        # Its `python -m submitit` looks for modules in the current folder first: not in the user's.
+        slurm_additional_parameters={"requeue": True, "chdir": str(folder)},
         **partition,
     )
     try:
@@ -170,10 +188,11 @@ SCRIPT = """\
 #SBATCH --requeue
 #SBATCH --signal=B:USR1@{margin}
 cd {cwd}
-{command} &
-child=$! again=
+again=
 trap 'again=yes; kill $child' USR1  # the time limit is near
 trap : TERM CONT                    # Slurm ends the job, and the child has its own signal
+{command} &
+child=$!
 while kill -0 $child 2>/dev/null; do wait $child; done
 wait $child; status=$?              # the child's: a signal ends a wait, too
 [ $again ] && exec scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
@@ -187,14 +206,18 @@ def print_script(grid: Grid, retries: int) -> None:
     """Prints a job array that does what is left of a grid, for sbatch."""
     numbers = open_jobs(grid)
     asked = options(grid)
+    check(grid, asked)
     if not numbers:
         print("nothing to submit: every run is done or being trained", file=sys.stderr)
         return
     copy = frozen(grid)  # which makes the folder of the logs, as Slurm does not
-    words = shlex.join(task(grid, copy, "N", retries))
+    words = [shlex.quote(word) for word in task(grid, copy, "N", retries)]
+    number = words.index("--job=N")
+    words[number] = '--job="$SLURM_ARRAY_TASK_ID"'
+    folder = str(copy.parent).replace("%", "%%")  # % begins what Slurm fills in
     extra = ""
     if "partition" in asked:
-        extra += f"#SBATCH --partition={asked['partition']}\n"
+        extra += f"#SBATCH --partition={shlex.quote(asked['partition'])}\n"
     if asked["gpus"]:
         extra += f"#SBATCH --gpus-per-node={asked['gpus']}\n"
     script = SCRIPT.format(
@@ -205,10 +228,10 @@ def print_script(grid: Grid, retries: int) -> None:
         memory=asked["memory"],
         time=asked["time"],
         extra=extra,
-        log=shlex.quote(f"{copy.parent}/%A_%a.log"),
+        log=shlex.quote(f"{folder}/%A_%a.log"),
         margin=margin(asked["time"]),
         cwd=shlex.quote(os.getcwd()),
-        command=words.replace("--job=N", '--job="$SLURM_ARRAY_TASK_ID"'),
+        command=" ".join(words),
         stopped=STOPPED,
         taken=TAKEN,
     )

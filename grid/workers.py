@@ -3,6 +3,7 @@ out."""
 
 import contextlib
 import itertools
+import math
 import os
 import shlex
 import signal
@@ -21,9 +22,8 @@ from rich.text import Text
 
 from ..terminal import tracked
 from .claims import TAKEN, alive, beside
-from .read import Grid, Job, checkpoint, command, count, going_on, progress, status, unfinished
+from .read import Grid, Job, checkpoint, command, count, going_on, program, progress, status, unfinished
 
-CLI = f"{__package__.rpartition('.')[0]}.cli"  # this command, as a module
 PAUSE = 5.0  # seconds between looks at the disk
 
 
@@ -39,22 +39,69 @@ class Work:
 
 def places(grid: Grid, workers: int | None, per_gpu: int) -> list[str | None]:
     """A GPU, or None, for each process that may run at a time: by default as many as there are cores, and no
-    more than places on GPUs where there are some and a job uses them"""
+    more than places on GPUs where there are some and a job uses them; never more than there are runs"""
     import torch
 
-    cores = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
+    runs = len(grid.paths)
     needed = any(uses_gpu(job.args) for job in grid.jobs)
     if not needed or not torch.cuda.is_available():
-        return [None for _ in range(workers or cores)]
+        return [None for _ in range(min(workers or cores, runs))]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible:
         gpus = visible.split(",")
     else:
         gpus = [str(i) for i in range(torch.cuda.device_count())]
     room = min(cores, len(gpus) * per_gpu)
-    return list(itertools.islice(itertools.cycle(gpus), workers or room))
+    return list(itertools.islice(itertools.cycle(gpus), min(workers or room, runs)))
+
+
+def usable_cores() -> int:
+    """That this process may use, by its affinity and by the quota of its container"""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    quotas = cpu_quotas()
+    return min([cores, *quotas])
+
+
+def cpu_quotas(root: Path = Path("/")) -> list[int]:
+    """Cores that Linux lets this process's control groups use, a part of one taken for a whole one"""
+    mounted = root / "sys/fs/cgroup"
+    quotas = []
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        controllers, _, path = line.partition(":")[2].partition(":")
+        # Version 2 has one tree, version 1 one for each controller.
+        if controllers == "":
+            tree = mounted
+        elif "cpu" in controllers.split(","):
+            tree = mounted / "cpu"
+        else:
+            continue
+        # A container may see its own group as the root of the tree, whatever its path outside.
+        folder = tree / path.strip("/")
+        for group in [folder, *folder.parents]:
+            if group.is_relative_to(tree):
+                quotas += quota_of(group)
+    return quotas
+
+
+def quota_of(group: Path) -> list[int]:
+    """The cores of a control group of either version; none where it has no quota"""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (group / "cpu.max").read_text().split()
+        return [math.ceil(int(quota) / int(period))]  # "max": no number, and no quota
+    with contextlib.suppress(OSError, ValueError):
+        quota = (group / "cpu.cfs_quota_us").read_text()
+        period = (group / "cpu.cfs_period_us").read_text()
+        # -1: no quota
+        if int(quota) > 0:
+            return [math.ceil(int(quota) / int(period))]
+    return []
 
 
 def uses_gpu(args) -> bool:
@@ -68,7 +115,7 @@ def start(job: Job, slot: str | None = None) -> subprocess.Popen:
     env = os.environ | {"OMP_NUM_THREADS": "1", "PMOE_PARENT": str(os.getpid())}
     if slot is not None:
         env["CUDA_VISIBLE_DEVICES"] = slot
-    words = [sys.executable, "-m", CLI, *command(job)]
+    words = [*program(), *command(job)]
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "a") as log:
         return subprocess.Popen(words, stdout=log, stderr=log, env=env, start_new_session=True)

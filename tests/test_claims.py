@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import signal
 import socket
 import subprocess
@@ -43,6 +45,7 @@ for i in range(rounds):
         if not os.fork():
             os.close(starts[1])
             os.close(ends[1])
+            sys.stdout = sys.stderr
             os.read(starts[0], 1)  # until the parent closes the other end
             won = claims.take(Path(f"seed{i}"), f"{child}")
             os.write(answers[1], b"1" if won else b"0")
@@ -130,14 +133,178 @@ def test_alive_or_dead(tmp_path, monkeypatch, gone, claim, alive):
     assert holder(path)["token"] == ("other" if alive else "mine")
 
 
-@pytest.mark.parametrize("text", ["", '{"machine": "', "\0\0\0"])
-def test_a_half_written_claim_holds_until_it_is_old(tmp_path, monkeypatch, text):
+def damaged(**fields) -> bytes:
+    claim = {"machine": claims.machine(), "pid": os.getpid(), "token": "other"} | fields
+    return json.dumps(claim).encode()
+
+
+DAMAGED = {
+    "empty": b"",
+    "half": b'{"machine": "',
+    "zeros": b"\0\0\0",
+    "not UTF-8": b"\xff\xfe\xfa",
+    "null": b"null",
+    "list": b"[]",
+    "number": b"1e999",
+    "deep": b"[" * 3000,
+    "huge": b" " * 10**6 + damaged(),
+    "no pid": json.dumps({"machine": claims.machine(), "token": "other"}).encode(),
+    "pid a text": damaged(pid="1"),
+    "pid true": damaged(pid=True),
+    "pid 0": damaged(pid=0),
+    "pid -1": damaged(pid=-1),
+    "pid 2^31": damaged(pid=2**31),
+    "pid of 5000 digits": damaged().replace(b'pid": ', b'pid": ' + b"9" * 3500),
+    "machine a list": damaged(machine=[]),
+    "machine empty": damaged(machine=" "),
+    "machine of controls": damaged(machine="\33[2J"),
+    "token null": damaged(token=None),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_claim_holds_until_it_is_old(tmp_path, monkeypatch, name):
+    """And never means a process: to signal number 0 or -1 would be to signal all."""
     monkeypatch.setattr(claims, "BEAT", 0.01)
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("looked for a process"))
     path = tmp_path / "seed1"
-    beside(path, "claim").write_text(text)
+    beside(path, "claim").write_bytes(DAMAGED[name])
     assert holder(path)["alive"] and not take(path, "mine")
+    with pytest.raises(BlockingIOError, match="seed1.claim names no process; .* remove it$"), claimed([path]):
+        pytest.fail("claimed what another may have")
     os.utime(beside(path, "claim"), (0, 0))
     assert not holder(path)["alive"] and take(path, "mine")
+
+
+def test_the_status_of_runs_with_damaged_claims(pmoe_here, tmp_path):
+    for seed, content in enumerate(DAMAGED.values()):
+        (tmp_path / f"seed{seed}.claim").write_bytes(content)
+    result = pmoe_here("status", ".", "--json")
+    assert result.returncode == 1 and result.stderr == ""
+    assert set(json.loads(result.stdout).values()) == {"running"}  # for all that can be told
+
+
+def fifo(file) -> None:
+    os.mkfifo(file)
+
+
+def link_to_nothing(file) -> None:
+    file.symlink_to("nothing")
+
+
+def link_to_zeros(file) -> None:
+    file.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, fifo, link_to_nothing, link_to_zeros])
+def test_what_is_no_file_is_no_claim_once_it_is_old(tmp_path, monkeypatch, make):
+    """And nobody waits for what is in it."""
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    path = tmp_path / "seed1"
+    make(beside(path, "claim"))
+    assert holder(path)["alive"] and not take(path, "mine")
+    os.utime(beside(path, "claim"), (0, 0), follow_symlinks=False)
+    assert take(path, "mine") and below(tmp_path) == ["seed1.claim"]
+
+
+def test_a_folder_in_a_claims_place(tmp_path, monkeypatch, pmoe_here):
+    """What is in it is not pmoe's to delete."""
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    claim = tmp_path / "runs/Pendulum-v1/sac-k4/seed1.claim"
+    (claim / "a").mkdir(parents=True)
+    os.utime(claim, (0, 0))
+    result = pmoe_here("run", "sac", "--env", "Pendulum-v1")
+    assert result.returncode == 1
+    assert re.fullmatch("error: .* not empty: .*seed1.claim'\n", result.stderr)
+    assert below(tmp_path / "runs")[-1] == "Pendulum-v1/sac-k4/seed1.claim/a"
+
+
+def test_a_full_disk_leaves_no_claim(tmp_path):
+    """Half a claim would keep everybody out for two minutes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "runs" / "seed1"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"), claimed([path]):
+            pytest.fail("claimed what could not be written")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert below(tmp_path) == []
+
+
+HOUR = 3600.0
+
+
+def test_a_claim_whose_clock_is_ahead_is_taken_over_once_nobody_touches_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    monkeypatch.setattr(claims, "DEAD", 1.0)
+    path = tmp_path / "seed1"
+    write(path, machine="another host", age=-HOUR)
+    begun = time.monotonic()
+    assert take(path, "mine") and 1 <= time.monotonic() - begun < 10
+    assert "trained by process" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("age", [-HOUR, HOUR], ids=["ahead", "behind"])
+def test_a_claim_that_beats_is_alive_however_wrong_its_clock(tmp_path, monkeypatch, age):
+    """For as long as this process sees it beat, by its own clock"""
+    monkeypatch.setattr(claims, "BEAT", 0.2)
+    monkeypatch.setattr(claims, "DEAD", 2.0)
+    path = tmp_path / "seed1"
+    write(path, machine="another host", age=age)
+    # As far as one look can tell
+    assert not claims.alive(path)
+    now = time.time() - age + 1
+    timer = threading.Timer(0.2, os.utime, [beside(path, "claim"), (now, now)])
+    timer.start()
+    assert not take(path, "mine") and claims.alive(path)
+    assert holder(path)["token"] == "other" and below(tmp_path) == ["seed1.claim"]
+    timer.join()
+    wait(lambda: not claims.alive(path), 10)
+    assert take(path, "mine")
+
+
+def test_after_a_reboot_a_run_is_taken_over(tmp_path, monkeypatch):
+    """The process is gone, if no other machine has this one's name: one that beats keeps its run."""
+    monkeypatch.setattr(claims, "BEAT", 0.2)
+    host, *others = claims.machine().split()
+    if not others:
+        pytest.skip("no boot id here")
+    path = tmp_path / "seed1"
+    write(path, machine=f"{host} another-boot {others[-1]}")
+    assert not claims.alive(path)
+    with claimed([path]):
+        assert holder(path)["pid"] == os.getpid()
+    write(path, machine=f"{host} another-boot {others[-1]}")
+    timer = threading.Timer(0.2, os.utime, [beside(path, "claim")])
+    timer.start()
+    assert not take(path, "mine") and claims.alive(path)
+    timer.join()
+
+
+def test_pmoe_run_goes_on_after_a_reboot(pmoe_here, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    host, *others = claims.machine().split()
+    if not others:
+        pytest.skip("no boot id here")
+    words = ["run", "sac", *flags("sac", env="Pendulum-v1", seed=1, tag="x")]
+    path = tmp_path / "runs/Pendulum-v1/sac-k2-x/seed1"
+    path.parent.mkdir(parents=True)
+    write(path, machine=f"{host} another-boot {others[-1]}")
+    result = pmoe_here(*words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("waiting 0 s for a sign of life: ")
+    assert (path / "done.json").exists() and not beside(path, "claim").exists()
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_heart(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    path = tmp_path / "seed1"
+    clock = time.time
+    with claimed([path]):
+        monkeypatch.setattr(time, "time", lambda: clock() - HOUR)
+        os.utime(beside(path, "claim"), (0, 0))
+        wait(lambda: beside(path, "claim").stat().st_mtime > 0, 10)
 
 
 def test_a_living_claim_is_not_buried(tmp_path, monkeypatch, gone):
@@ -150,17 +317,6 @@ def test_a_living_claim_is_not_buried(tmp_path, monkeypatch, gone):
     assert not bury(path) and claims.alive(path) and below(tmp_path) == ["seed1.claim"]
     beside(path, "claim").unlink()
     assert bury(path) and below(tmp_path) == []  # or it has ended in the meantime
-
-
-def test_a_claim_that_beats_is_not_buried_whatever_the_clocks_say(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "BEAT", 0.3)
-    path, old = tmp_path / "seed1", time.time() - 10 * claims.DEAD
-    write(path, machine="another host", age=10 * claims.DEAD)
-    timer = threading.Timer(0.2, os.utime, [beside(path, "claim"), (old + 1, old + 1)])
-    timer.start()
-    assert not take(path, "mine") and holder(path)["token"] == "other" and below(tmp_path) == ["seed1.claim"]
-    timer.join()
-    assert take(path, "mine")
 
 
 def test_a_burial_that_was_not_ended_is_forgotten(tmp_path, gone):

@@ -181,6 +181,11 @@ def test_another_run_dir(tmp_path):
 
 # What is wrong with a file
 
+# Three options of a thousand values each
+MANY = ""
+for option in ("gamma", "learning_rate", "tau"):
+    MANY += f"{option} = {[i / 1000 for i in range(1000)]}\n"
+
 BAD = [
     ("k = 3\nk = ", 2, ["Invalid value"]),
     ("k = 3\n[[method]\n", 2, ["Expected"]),
@@ -234,6 +239,9 @@ BAD = [
     ("[slurm]\ngpus = -1\n" + SAC, 2, ["gpus", "a whole number from 0"]),
     ("seeds_per_process = 0\n" + SAC, 1, ["seeds_per_process", "a whole number from 1"]),
     ("seeds_per_process = [1, 2]\n" + SAC, 1, ["seeds_per_process"]),
+    (f"seed = [1, {10**15}]\n" + SAC, 1, ["--seed", str(10**15)]),
+    (SAC + MANY, 2, ["1,000,000,000 runs", "at most 20,000"]),
+    (f"seed = {[*range(20_001)]}\n" + SAC, 3, ["20,001 runs", "at most 20,000"]),
     (
         SAC + SAC + "checkpoint_every = 7\n",
         4,
@@ -283,6 +291,13 @@ def test_bad_input(pmoe_here, tmp_path, command, words):
         result.stdout = ""
     refused(result, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "good.toml", "latin.toml"]
+
+
+def test_many_seeds_in_a_process(tmp_path):
+    """However many are allowed"""
+    seeds = [*range(1, 21)]
+    (job,) = read(tmp_path, text_of({"seed": seeds, "seeds_per_process": 10**30}, [{"algo": "ppo"}])).jobs
+    assert job.args.num_seeds == 20
 
 
 def test_a_bad_file_in_a_process_of_its_own(pmoe, tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from common import ROOT, SHORT, checkpoint, refused, same_run, train
 from grid_tools import SAC, STEPS, put, toml, wait
 
+from pmoe import cli
 from pmoe.grid import slurm
 from pmoe.grid.claims import beside
 from pmoe.grid.read import read_grid, status
@@ -157,6 +159,74 @@ def test_the_same_run_dir_on_the_node(pmoe_here, tmp_path):
     assert f"\ncd {tmp_path}\n" in script and len(list(tmp_path.glob("other runs/slurm/grid-*.toml"))) == 1
 
 
+BAD = 'a\'b "c" $(touch ran) `touch ran` %j {x} --job=N; touch ran #'
+
+
+def test_names_put_no_commands_into_the_script(pmoe_here, tmp_path):
+    """Whatever is in them, bash gives the command its words."""
+    folder = tmp_path / BAD
+    folder.mkdir()
+    file = folder / f"{BAD}.toml"
+    write(folder).rename(file)
+    result = pmoe_here("grid", file, "--print-sbatch", "--partition", BAD, "--run-dir", BAD)
+    assert result.returncode == 0, result.stderr
+    assert f"\n#SBATCH --partition={shlex.quote(BAD)}\n" in result.stdout
+    assert "%%j" in result.stdout
+    show = "#!/bin/bash\n" + 'printf "%s\\n" "$@" >words\n'
+    script = result.stdout.replace(shlex.quote(sys.executable), "./show")
+    (tmp_path / "show").write_text(show)
+    (tmp_path / "show").chmod(0o755)
+    env = os.environ | {"SLURM_ARRAY_TASK_ID": "3"}
+    subprocess.run(["bash"], input=script, text=True, cwd=tmp_path, env=env, check=True, timeout=60)
+    words = (tmp_path / "words").read_text().splitlines()
+    (copy,) = (tmp_path / BAD / "slurm").iterdir()
+    assert words[2:] == ["grid", str(copy), "--job=3", "--workers=1", "--retries=1", f"--run-dir={BAD}"]
+    assert not [*tmp_path.rglob("ran")]
+
+
+@pytest.mark.parametrize("how", SCRIPTS)
+def test_lines_in_names_are_refused(pmoe_here, tmp_path, sbatch, how):
+    submitted = sbatch("echo Submitted batch job 7")
+    write(tmp_path)
+    for partition in ("a\ntouch ran", "a\rb", "\33[2J"):
+        refused(pmoe_here("grid", "grid.toml", how, "--partition", partition), "control character")
+    write(tmp_path, '[slurm]\npartition = "a\\ntouch ran"\n')
+    refused(pmoe_here("grid", "grid.toml", how), "control character")
+    write(tmp_path, run_dir="a\nb")
+    refused(pmoe_here("grid", "grid.toml", how), "control character")
+    refused(pmoe_here("grid", "grid.toml", how, "--run-dir", "a\33b"), "control character")
+    file = write(tmp_path).rename(tmp_path / "a\nb.toml")
+    refused(pmoe_here("grid", file.name, how), "control character")
+    assert not submitted.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["a\nb.toml", "bin"]
+
+
+@pytest.mark.parametrize("how", SCRIPTS)
+def test_lines_in_the_current_folder_are_refused(tmp_path, monkeypatch, capsys, sbatch, how):
+    sbatch("echo Submitted batch job 7")
+    folder = tmp_path / "a\nb"
+    folder.mkdir()
+    write(folder, run_dir="runs")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["pmoe", "grid", "grid.toml", how])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert "the current folder" in capsys.readouterr().err
+
+
+def test_submitit_starts_where_there_are_none_of_the_users_modules(pmoe_here, tmp_path, sbatch):
+    """Its `python -m` looks into the current folder first. The command itself starts in the user's."""
+    submitted = sbatch("echo Submitted batch job 7")
+    write(tmp_path, seed=1)
+    assert pmoe_here("grid", "grid.toml", "--slurm").returncode == 0
+    assert f"--chdir={tmp_path}/runs/slurm" in options(submitted.read_text())
+    (pickled,) = (tmp_path / "runs/slurm").glob("*.pkl")
+    task = pickle.loads(pickled.read_bytes()).function
+    task.words = ["bash", "-c", "pwd >where"]
+    task()
+    assert (tmp_path / "where").read_text() == f"{tmp_path}\n"
+
+
 # The script of --print-sbatch, its command a pretended one
 
 
@@ -207,8 +277,12 @@ def test_near_the_time_limit_the_script_saves_and_requeues(script, tmp_path):
     assert (tmp_path / "told").read_text() == "requeue 7_3\n"
 
 
-def test_a_script_that_slurm_ends_waits_to_be_killed(script, tmp_path):
-    """As Slurm does it: to every process, first SIGCONT; to end by itself would be to have failed."""
+def test_a_script_that_slurm_ends_waits_to_be_killed(script, tmp_path, monkeypatch):
+    """As Slurm does it: to every process, first SIGCONT; to end by itself would be to have failed. However
+    busy the machine is: here the script pauses once its command has begun."""
+    pause = """trap 'case $BASH_COMMAND in child=*) sleep 1;; esac' DEBUG"""
+    (tmp_path / "pause").write_text(pause)
+    monkeypatch.setenv("BASH_ENV", str(tmp_path / "pause"))
     process = script(WAITS)
     wait((tmp_path / "begun").exists)
     for number in (signal.SIGCONT, signal.SIGTERM):

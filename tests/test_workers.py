@@ -89,7 +89,60 @@ def test_places(monkeypatch, tmp_path, gpus, visible, algo, workers, per_gpu, ex
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert places(read(tmp_path, text_of({}, [{"algo": algo}])), workers, per_gpu) == expected
+    monkeypatch.setattr("pmoe.grid.workers.cpu_quotas", list)
+    grid = read(tmp_path, text_of({"seed": [*range(9)]}, [{"algo": algo}]))
+    assert places(grid, workers, per_gpu) == expected
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_no_more_places_than_runs(monkeypatch, tmp_path, gpus):
+    """However many workers are asked for"""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    grid = read(tmp_path, text_of({"seed": [1, 2, 3]}, [{"algo": "sac"}]))
+    assert len(places(grid, 10**12, 10**12)) == 3
+
+
+@pytest.mark.parametrize(
+    "group, files, cores",
+    [
+        ("0::/", {}, []),
+        ("0::/", {"cpu.max": "max 100000"}, []),
+        ("0::/", {"cpu.max": "200000 100000"}, [2]),
+        ("0::/", {"cpu.max": "250000 100000"}, [3]),
+        ("0::/", {"cpu.max": "1000 100000"}, [1]),
+        ("0::/", {"cpu.max": ""}, []),
+        ("0::/a/b", {"a/b/cpu.max": "max 100000", "a/cpu.max": "400000 100000"}, [4]),
+        ("0::/a/b", {"a/b/cpu.max": "300000 100000", "a/cpu.max": "200000 100000"}, [3, 2]),
+        ("0::/../../outside", {"cpu.max": "200000 100000"}, [2]),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
+        ("4:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "150000", "cpu/cpu.cfs_period_us": "100000"}, [2]),
+        # A container of version 1 sees its own group at the root, and its path outside.
+        ("4:cpu:/docker/x", {"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "50000"}, [1]),
+        ("7:memory:/", {"cpu.max": "200000 100000"}, []),
+    ],
+)
+def test_a_containers_quota(tmp_path, group, files, cores):
+    """Of a pretended /proc and /sys"""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"{group}\n")
+    for name, content in files.items():
+        file = tmp_path / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{content}\n")
+    assert workers.cpu_quotas(tmp_path) == cores
+
+
+def test_as_many_workers_as_a_container_may_use(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    grid = read(tmp_path, text_of({"seed": [*range(9)]}, [{"algo": "ppo"}]))
+    for quotas, n in (([], 9), ([4], 4), ([3, 2], 2), ([128], 9)):
+        monkeypatch.setattr(workers, "cpu_quotas", lambda quotas=quotas: quotas)
+        assert places(grid, None, 1) == [None] * n
+
+
+def test_no_quota_where_there_is_no_proc(tmp_path):
+    assert workers.cpu_quotas(tmp_path) == []
 
 
 def test_gpus_are_shared_out(pretend, tmp_path, monkeypatch):
@@ -296,6 +349,16 @@ def test_a_finished_grid_is_done(finished, pmoe_here):
         assert pmoe_here("status", path).returncode == 0
         states = json.loads(pmoe_here("status", path, "--json").stdout)
         assert [*states.values()] == ["done"] * 4 and all(Path(run).is_dir() for run in states)
+
+
+def test_modules_of_the_current_folder_are_not_taken_for_pythons(pmoe, tmp_path):
+    """Neither by `pmoe grid` nor by its processes"""
+    (tmp_path / "random.py").write_text("raise SystemExit('ran')\n")
+    (tmp_path / "grid.toml").write_text(tiny(tmp_path / "runs", "sac", seed=1))
+    result = pmoe("grid", "grid.toml", "--workers", 1, "--retries", 0)
+    assert result.returncode == 0, result.stdout
+    (config,) = tmp_path.glob("runs/*/*/seed1/config.json")
+    assert json.loads(config.read_text())["command"][:3] == ["pmoe", "run", "sac"]
 
 
 def test_plot_draws_what_there_is(finished, pmoe_here, tmp_path, monkeypatch):
