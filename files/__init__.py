@@ -80,6 +80,11 @@ def is_count(x, least: int = 0) -> bool:
     return type(x) is int and least <= x <= HIGHEST
 
 
+def is_time(x) -> bool:
+    """Whether this is a number of seconds; NaN is none"""
+    return type(x) in (int, float) and 0 <= x < HIGHEST
+
+
 def read_done(run_dir: Path) -> tuple[int, float] | None:
     """Last step and seconds of a finished run, None of another. ValueError: done.json is damaged, and the run
     counts as unfinished."""
@@ -89,13 +94,9 @@ def read_done(run_dir: Path) -> tuple[int, float] | None:
         return None
     except (OSError, ValueError):
         done = None
-    if type(done) is not dict or not is_count(done.get("step")):
+    if type(done) is not dict or not is_count(done.get("step")) or not is_time(done.get("wall_time")):
         raise ValueError("done.json is damaged; taken as unfinished")
-    seconds = done.get("wall_time")
-    # NaN is no number of seconds either.
-    if type(seconds) not in (int, float) or not 0 <= seconds < HIGHEST:
-        raise ValueError("done.json is damaged; taken as unfinished")
-    return done["step"], float(seconds)
+    return done["step"], float(done["wall_time"])
 
 
 def checkpoints(run_dir: Path) -> dict[int, Path]:
