@@ -123,13 +123,13 @@ class Source:
         lines: dict[tuple[int | None, str], int] = {}
         for number, line in enumerate(self.text.splitlines(), 1):
             head = re.match(r"\s*\[+\s*([\w.-]+)", line)
-            pair = re.match(r"""\s*["']?(.+?)["']?\s*=""", line)
+            key, equals, _ = line.partition("=")
             if head:
                 count += head[1] == "method"
                 method = count if head[1] == "method" else None
                 lines.setdefault((method, head[1]), number)
-            elif pair:
-                key = pair[1].rpartition(".")[2]
+            elif equals:
+                key = key.strip().strip("\"'").rpartition(".")[2]
                 lines.setdefault((method, field_of(key)), number)
         return lines
 

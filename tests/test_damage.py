@@ -310,6 +310,7 @@ TOMLS = {
     "nested": f"seed = {DEEP}",
     "nested keys": f"{'a.' * 3000}a = 1",
     "digits": f"seed = {DIGITS}",
+    "spaces": " " * 20_000 + "\nnothing = 1",
 }
 
 
