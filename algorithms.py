@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import hashlib
 import itertools
-import json
+import os
 import sys
 import traceback
 import warnings
@@ -18,6 +18,8 @@ from importlib import import_module, util
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+
+from .files import read_config
 
 ALGORITHMS = {
     "sac": "pmoe_sac",
@@ -135,18 +137,21 @@ def load_of_run(run_dir: Path) -> ModuleType:
     """The module of the file that a run came from. AlgorithmError: that is gone, or does not load."""
     file = run_dir / "config.json"
     try:
-        return load_of_config(json.loads(file.read_text()))
+        config = read_config(file)
+    except (OSError, ValueError) as error:
+        raise AlgorithmError(f"{file} is not the config.json of a run ({type(error).__name__})") from None
+    try:
+        return load_of_config(config)
     except AlgorithmError as error:
         raise AlgorithmError(f"{run_dir}: {error}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AlgorithmError(f"{file} is not the config.json of a run ({type(error).__name__})") from None
 
 
 def load_of_config(config: dict) -> ModuleType:
     """The module by a run's config.json: by its file where that exists, else the project's of that name."""
     algo = config["algo"]
     file = config.get("file")
-    if file and Path(file).exists():
+    # os.path, as Path raises an error where a name is too long.
+    if file and os.path.exists(file):
         return load(Path(file))
     # Another installation of the project may have made the run; a fork that is called sac.py may not.
     if algo in ALGORITHMS and (not file or Path(file).stem == file_of(algo).stem):
@@ -260,7 +265,7 @@ def scopes(lines: list[str]) -> list[str]:
                     names[number - 1] = name
                 visit(child, name)
 
-    # A fork half written has no scopes.
-    with contextlib.suppress(SyntaxError):
+    # A fork half written has no scopes, nor has one with zeros in it, or brackets without end.
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         visit(ast.parse("\n".join(lines)), "")
     return names

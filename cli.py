@@ -1,7 +1,10 @@
 """The `pmoe` command: dispatch and nothing else. Heavy imports stand inside the commands, so that `--help` is
 quick."""
 
+import contextlib
 import dataclasses
+import errno
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -13,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from . import algorithms
+from . import algorithms, files
 from .algorithms import ALGORITHMS, AlgorithmError, is_algorithm, nearest
 from .grid.read import GridError, as_flags, as_it_stands, read_grid
 
@@ -25,8 +28,54 @@ app = typer.Typer(
 )
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, a limit
+
+
 def main() -> None:
     """The entry point: whatever goes wrong is one line, with status 2 where the input was bad."""
+    open_streams()
+    try:
+        run_command()
+    except SystemExit as stop:
+        sys.exit(flushed(stop.code))
+
+
+def open_streams() -> None:
+    """Where stdout or stderr is closed, what is printed goes nowhere; names of files may be no UTF-8."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Else the next file that is opened would be stdout.
+            taken = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(taken, True)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def flushed(status):
+    """An exit status, once all is written; 1 instead of 0 where that fails, as behind `head`, which has seen
+    enough"""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            # Python itself tries again at its end, and has more to say of it.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            status = status or 1
+            if error.errno != errno.EPIPE:
+                print(f"error: what was printed is not whole: {error.strerror}", file=sys.stderr)
+    return status
+
+
+def run_command() -> NoReturn:
+    """Does what the command line says, and ends the program."""
+    for word in sys.argv[1:]:
+        if files.CONTROL.search(word):
+            fail(f"{word!a} has a control character, or is not UTF-8")
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:
@@ -35,6 +84,8 @@ def main() -> None:
         fail(str(error))
     except OSError as error:
         fail(str(error), 1)
+    except MemoryError:
+        fail("there is not enough memory for this", 1)
     except Exception as error:
         # A usage error; its class moved between versions of typer.
         if not hasattr(error, "format_message"):
@@ -47,7 +98,8 @@ def main() -> None:
 
 def fail(message: str, status: int = 2) -> NoReturn:
     """Ends the program with one line for its user; status 2 is bad input, 1 what went wrong on the way."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status)
 
 
@@ -126,9 +178,13 @@ def run(
     else:
         fail(f"name an algorithm, as in `pmoe run sac --help`; the algorithms are: {', '.join(ALGORITHMS)}")
     repeated = as_flags(recorded.get("args", {}))
+    for word in repeated:
+        if files.CONTROL.search(word):
+            fail(f"{config}: {word!a} has a control character")
     args = parse(module.Args, repeated + options, algo)
+    load_env_module(args.env_id)
     module.check(args)
-    check_run_dir(args.run_dir)
+    check_folders(module, args)
     train(module, args)
 
 
@@ -142,23 +198,14 @@ def alone(words: list[str]) -> list[str]:
 
 
 def read_config(file: Path) -> dict:
-    import json
-
     try:
-        config = json.loads(file.read_text())
-        is_config = "algo" in config and {"env_id", "seed"} <= set(config["args"])
-    except (OSError, ValueError, KeyError, TypeError):
-        is_config = False
-    if not is_config:
+        return files.read_config(file)
+    except (OSError, ValueError):
         fail(f"{file} is not the config.json of a run")
-    return config
 
 
 def parse(args_type: type, argv: list[str], algo: str):
     """tyro.cli, its boxed errors made one line"""
-    import contextlib
-    import io
-
     import tyro
 
     box = io.StringIO()
@@ -188,12 +235,29 @@ def first_paragraph(box: str) -> str:
     return " ".join(text) or box
 
 
-def check_run_dir(run_dir: str) -> None:
-    folder = Path(run_dir).absolute()
+def load_env_module(env_id: str) -> None:
+    """Imports the module of --env MODULE:ID."""
+    if ":" not in env_id:
+        return
+    from .envs import load_module
+
+    try:
+        load_module(env_id)
+    except ValueError as error:
+        fail(f"--env {env_id}: {error}")
+
+
+def check_folders(module: ModuleType, args) -> None:
+    """Ends the program where a run directory cannot be made."""
+    (path,) = module.run_paths(dataclasses.replace(args, num_seeds=1))
+    for name in path.parts:
+        if len(name.encode()) > files.LONGEST:
+            fail(f"no folder can be called {name[:40]}...: that is longer than {files.LONGEST} bytes")
+    folder = Path(args.run_dir).absolute()
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
-        fail(f"--run-dir {run_dir}: {folder} is not a folder that you can write to")
+        fail(f"--run-dir {args.run_dir}: {folder} is not a folder that you can write to")
 
 
 def train(module: ModuleType, args) -> None:
@@ -208,12 +272,21 @@ def train(module: ModuleType, args) -> None:
             try:
                 module.train(args)
             except OSError as error:
-                fail(f"{error}; the last checkpoint is whole, and --resume goes on from it", 1)
+                fail(told(error, module.run_paths(args)), 1)
     except BlockingIOError as error:
         # The log is the other worker's.
         if is_worker:
             raise SystemExit(TAKEN) from None
         fail(str(error), TAKEN)
+
+
+def told(error: OSError, paths: list[Path]) -> str:
+    """What went wrong in training, and how to go on where the disk is full"""
+    if error.errno not in FULL:
+        return str(error)
+    if all(files.checkpoints(path) for path in paths):
+        return f"{error}; the last checkpoint is whole, and --resume goes on from it"
+    return f"{error}; there is no checkpoint yet: make room, and start again with --overwrite"
 
 
 class Routing(str, Enum):

@@ -2,12 +2,37 @@
 1.0."""
 
 import ast
+import os
 import re
+import sys
+from importlib import import_module
 
 import gymnasium as gym
 
 if "TargetReaching-v0" not in gym.registry:
     gym.register("TargetReaching-v0", "pmoe.envs.target_reaching:TargetReaching", max_episode_steps=200)
+
+
+def load_module(env_id: str) -> None:
+    """Imports the module of MODULE:ID, which may lie in the current folder. ValueError: it does not
+    import."""
+    name, _, _ = env_id.partition(",")
+    module, colon, _ = name.rpartition(":")
+    if not colon:
+        return
+    here = os.getcwd()
+    # Last, as a random.py there must not take the place of Python's own.
+    if here not in sys.path:
+        sys.path.append(here)
+    try:
+        import_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a module may raise anything
+        raise ValueError(f"{module} does not import ({type(error).__name__}: {error})") from None
+
+
+def without_render_mode(env_id: str) -> str:
+    """An environment without that option, for those who render in their own way"""
+    return re.sub(r",render_mode=(?:'[^']*'|[^,']*)", "", env_id)
 
 
 def make(env_id: str, **kwargs) -> gym.Env:

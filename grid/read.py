@@ -23,6 +23,8 @@ from types import ModuleType
 from typing import Any
 
 from ..algorithms import ALGORITHMS, AlgorithmError, is_algorithm, load, nearest
+from ..files import CONTROL, read_config, read_done, read_text, visible
+from ..files import checkpoints as checkpoint_files
 from .claims import TAKEN, beside, holder
 
 FIGURES = ("auc", "profile", "routing", "primitives", "tsne", "trajectories", "exploration")
@@ -32,6 +34,7 @@ TABLES = {  # that are no options of `pmoe run`, and what they may hold
 }
 MOST_RUNS = 20_000  # of a method; to read them takes 10 s
 STATES = ("done", "running", "failed", "stale", "stopped", "missing")
+DEEPEST = 5  # of lists and tables in each other; a list in a [[method]] stands 4 deep
 RANGE = r"(?: \([^()]* to [^()]*\))?"  # of several seeds
 PROGRESS = re.compile(
     r"^step (?P<step>[\d,]+) of [\d,]+ \(\S+%\)"
@@ -122,13 +125,13 @@ class Source:
         lines: dict[tuple[int | None, str], int] = {}
         for number, line in enumerate(self.text.splitlines(), 1):
             head = re.match(r"\s*\[+\s*([\w.-]+)", line)
-            pair = re.match(r"""\s*["']?(.+?)["']?\s*=""", line)
+            key, equals, _ = line.partition("=")
             if head:
                 count += head[1] == "method"
                 method = count if head[1] == "method" else None
                 lines.setdefault((method, head[1]), number)
-            elif pair:
-                key = pair[1].rpartition(".")[2]
+            elif equals:
+                key = key.strip().strip("\"'").rpartition(".")[2]
                 lines.setdefault((method, field_of(key)), number)
         return lines
 
@@ -175,16 +178,37 @@ def parse(file: Path) -> tuple[Source, dict]:
     else:
         import tomli as tomllib
     try:
-        source = Source(file, file.read_text())
-        return source, tomllib.loads(source.text)
-    except UnicodeDecodeError:
-        raise GridError(f"{file} cannot be read (not UTF-8)") from None
+        source = Source(file, read_text(file))
     except OSError as error:
         raise GridError(f"{file} cannot be read ({error.strerror})") from None
-    except tomllib.TOMLDecodeError as error:
+    try:
+        table = tomllib.loads(source.text)
+    except RecursionError:
+        raise GridError(f"{file} is nested too deeply") from None
+    # A number of thousands of digits is an error of Python's own.
+    except ValueError as error:
         place = re.search(r"at line (\d+)", str(error))
         line = place[1] if place else len(source.text.splitlines())
         raise GridError(f"{file}:{line}: {error}") from None
+    check_texts(source, table)
+    return source, table
+
+
+def check_texts(source: Source, table: dict) -> None:
+    """Raises where a key or a value holds a control character, or lists and tables stand too deep in each
+    other."""
+    waiting: list[tuple[str, Any, int]] = [("", table, 0)]
+    while waiting:
+        key, value, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise source.error(key, f"{visible(key)} is nested too deeply")
+        if type(value) is str and CONTROL.search(value):
+            raise source.error(key, f"{visible(key)} cannot be {value!r}: that has a control character")
+        if type(value) is list:
+            waiting += [(key, each, depth + 1) for each in value]
+        if type(value) is dict:
+            waiting += [(name, name, depth) for name in value]
+            waiting += [(name, each, depth + 1) for name, each in value.items()]
 
 
 def sub_table(source: Source, table: dict, name: str) -> dict:
@@ -261,12 +285,12 @@ def changed_since(path: Path, job: Job) -> str | None:
     if not job.args.tag:
         return None
     try:
-        config = json.loads((path / "config.json").read_text())
-        before = config["args"]
-    except (OSError, ValueError, KeyError):
+        config = read_config(path / "config.json")
+    except (OSError, ValueError):
         return None
     module = import_module(type(job.args).__module__)
-    return first_difference(before, vars(job.args), (*module.FREE, "compile"))
+    free = (*module.free_options(job.args), "compile")
+    return first_difference(config["args"], vars(job.args), free)
 
 
 def field_of(key: str) -> str:
@@ -352,13 +376,14 @@ def combinations(source: Source, module: ModuleType, axes: dict, together: int, 
 def check_env(source: Source, env_id: str, method: int) -> None:
     import gymnasium
 
+    from ..envs import load_module
+
     name = env_id.partition(",")[0]  # my_module:MyEnv-v0,option=1
-    package, _, name = name.rpartition(":")
+    _, _, name = name.rpartition(":")
     try:
-        if package:
-            import_module(package)
+        load_module(env_id)
         gymnasium.spec(name)
-    except (gymnasium.error.Error, ImportError) as error:
+    except (gymnasium.error.Error, ValueError) as error:
         message = " ".join(str(error).split())
         raise source.error("env", f"{env_id}: {message}", method) from None
 
@@ -393,10 +418,13 @@ def groups(seeds: list[int], together: int) -> list[list[int]]:
 def finished(path: Path, steps: int | None = None) -> bool:
     """Whether a run has made so many steps; None: as many as it was to make"""
     try:
-        done = json.loads((path / "done.json").read_text())
-        return steps is None or done["step"] >= steps
-    except (OSError, ValueError, KeyError, TypeError):
+        done = read_done(path)
+    except ValueError:
         return False
+    if done is None:
+        return False
+    last, _ = done
+    return steps is None or last >= steps
 
 
 def state(path: Path, steps: int | None = None) -> str:
@@ -416,7 +444,7 @@ def state(path: Path, steps: int | None = None) -> str:
 
 def checkpoints(path: Path) -> set[int]:
     """The steps at which a run has a checkpoint; more than one while the next is being written"""
-    return {int(file.stem) for file in path.glob("checkpoint/*.pt")}
+    return set(checkpoint_files(path))
 
 
 def unfinished(job: Job) -> list[Job]:

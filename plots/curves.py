@@ -8,7 +8,7 @@ import numpy as np
 from ..terminal import tracked
 from .runs import PlotError, Run, by_method
 from .stats import CENTERS, bootstrap_curves, trapezoids
-from .style import panels, pyplot, save, styles
+from .style import literal, panels, pyplot, save, styles
 
 STRETCHES = 200  # the points that many more are reduced to
 AXES = {None: "environment steps", 60: "minutes", 3600: "hours"}  # by seconds
@@ -102,7 +102,7 @@ def plot(
     figure, axes, places = panels(pyplot(), legends, 3.4, 2.6)
     for ax, place, (env, methods) in zip(axes, places, lines.items()):
         plot_panel(ax, methods, looks, show_seeds)
-        ax.set(title=env, xlabel=AXES[unit])
+        ax.set(title=literal(env), xlabel=AXES[unit])
         if x == "steps":
             ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
         ax.grid(alpha=0.25)
@@ -151,7 +151,7 @@ def plot_panel(ax, lines: dict[str, Line], looks: dict[str, dict], show_seeds: b
         distance = max(1, len(line.points) // 6)
         begin = i * distance // len(lines)
         look = look | {"markevery": (begin, distance), "markersize": 4, "linewidth": 1.4, "zorder": 3}
-        label = f"{method} (n = {len(line.curves)})"
+        label = f"{literal(method)} (n = {len(line.curves)})"
         ax.plot(line.points, line.center, **look, label=label)
         low, high = line.interval
         ax.fill_between(line.points, low, high, color=colour, alpha=0.15, linewidth=0.5)

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from ..terminal import tracked
 from .paper import PRINTED, PRINTED_K
-from .policies import algorithm, choose_renderer, composes, follow, fork_errors, trained
+from .policies import algorithm, choose_renderer, composes, follow, fork_errors, make_envs, trained
 from .runs import PlotError, Run, by_method, folders, grouped, name_methods, new_run
 from .tables import plus_minus, show, write
 
@@ -39,7 +39,7 @@ def evaluate(
     observation; the primitive is the likeliest, or drawn from the router (`sample`), or always the same. The
     first episode is filmed. PlotError: the run is a fork's that has other means."""
     options = {"render_mode": "rgb_array"} if film else {}
-    envs = algorithm(run).Envs(run.env, episodes, **options)
+    envs = make_envs(run, episodes, **options)
     checkpoint, _ = trained(run)
     with fork_errors(run), recording(run, envs, film):
         act = policy(run, noise, sample, primitive)

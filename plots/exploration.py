@@ -17,7 +17,7 @@ from .curves import resample
 from .policies import stem
 from .runs import PlotError, Run, by_method
 from .stats import bootstrap, mean
-from .style import panels, pyplot, save, styles
+from .style import literal, panels, pyplot, save, styles
 from .tables import number, with_interval, write
 from .trajectories import make_world, plot_plane, reaching
 
@@ -71,7 +71,7 @@ def replay(run: Run) -> list[np.ndarray]:
     """Of a run's T steps obs (T, O), action, next_obs, reward (T, 1) and terminated. PlotError: there are
     none."""
     file = run.path / "checkpoint" / "replay.f32"
-    if not file.exists():
+    if not file.is_file():
         raise PlotError(f"{run.path} has no replay: {why_no_replay(run, file)}")
     obs_size = flatdim(make_world(run).observation_space)
     sizes = [obs_size, 2, obs_size, 1, 1]
@@ -202,7 +202,7 @@ def plot(env: str, methods: dict[str, list[Run]], known: dict[Path, Experience],
         ax.legend(**below, bbox_to_anchor=(0.5, 0.02))
     plot_success(rates, methods, known, looks)
     rates.legend(**below, bbox_to_anchor=(0.5, -0.2))
-    figure.suptitle(env, fontsize=8)
+    figure.suptitle(literal(env), fontsize=8)
     return save(figure, file)
 
 
@@ -215,7 +215,7 @@ def plot_paths(ax, runs: list[Run], known: dict[Path, Experience], looks: dict) 
         for path in paths(known[run.path], STEPS):
             ax.plot(*path.T, color=colour, linewidth=0.4, alpha=0.5, zorder=2)
         covered = figures(known[run.path])["area"]
-        ax.plot([], [], color=colour, label=f"{run.method}, seed {run.seed}: area {number(covered)}")
+        ax.plot([], [], color=colour, label=f"{literal(run.method)}, seed {run.seed}: area {number(covered)}")
         longest = max(longest, len(known[run.path].position))
     ax.set_title(f"first {min(STEPS, longest):,} steps", fontsize=8)
 
@@ -233,7 +233,7 @@ def plot_success(ax, methods: dict[str, list[Run]], known: dict[Path, Experience
         start = i * len(points) // 30
         step = max(1, len(points) // 6)
         marks = {"markevery": (start, step), "markersize": 3, "linewidth": 1.2}
-        ax.plot(points, 100 * rates.mean(0), **look, **marks, label=f"{method} (n = {len(rates)})")
+        ax.plot(points, 100 * rates.mean(0), **look, **marks, label=f"{literal(method)} (n = {len(rates)})")
         ax.plot(points, 100 * rates.T, color=look["color"], linewidth=0.5, alpha=0.4)
     ax.set(ylim=(-2, 102), xlabel="environment steps")
     ax.set_title(f"% of {WINDOW} episodes at the target; thin: seeds", fontsize=8)

@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -23,12 +24,27 @@ from torch import Generator, Tensor
 
 from .. import algorithms
 from ..algorithms import AlgorithmError
+from ..envs import load_module, without_render_mode
+from ..files import checkpoints
 from .runs import PlotError, Run, by_method
 
 PACKAGE = __package__.rpartition(".")[0]
 # of primitives: Okabe and Ito's, then others
 COLOURS: tuple[str, ...] = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 COLOURS += ("#000000", "#7F3C8D", "#A5682A", "#8C8C8C", "#1B7C7C", "#B3DE69", "#FB9A99", "#6A3D9A", "#B15928")
+
+
+# What a process runs to find out whether an environment can be rendered; the current folder, from which `-c`
+# imports first, is taken from the path.
+PROBE = f"""
+import sys
+sys.path = [place for place in sys.path if place]
+from {PACKAGE} import envs
+envs.load_module(sys.argv[1])
+env = envs.make(sys.argv[1], render_mode="rgb_array")
+env.reset()
+env.render()
+"""
 
 
 # Which policies there are
@@ -91,6 +107,45 @@ def algorithm(run: Run) -> ModuleType:
         raise PlotError(str(error)) from None
 
 
+def make_envs(run: Run, n: int, **kwargs):
+    """n environments as the run had them, but for how they are rendered: an `Envs` of its algorithm.
+    PlotError: they cannot be made."""
+    module = algorithm(run)
+    env_id = without_render_mode(run.env)
+    said = io.StringIO()
+    try:
+        load_module(env_id)
+        with contextlib.redirect_stderr(said):
+            envs = module.Envs(env_id, n, **kwargs)
+    except (Exception, SystemExit) as error:  # environments raise anything
+        # An algorithm's file ends the program with a line of its own.
+        reason = said.getvalue().strip() or f"{type(error).__name__}: {error}"
+        raise PlotError(f"{run.path}: its environment cannot be made ({reason})") from error
+    check_fit(run, envs)
+    return envs
+
+
+def check_fit(run: Run, envs) -> None:
+    """PlotError: the policy is of another environment, or has another K than its config.json says."""
+    _, actor = trained(run)
+    obs = torch.zeros(1, 1, envs.obs_size)
+    try:
+        mean, _, _ = gaussians(actor, obs)
+    # A fork raises anything, and is told of where it does more than this.
+    except Exception as error:  # noqa: BLE001
+        fits = not isinstance(error, RuntimeError)
+    else:
+        _, k, action_size = mean.shape
+        fits = action_size == envs.action_size and k == run.args["k"]
+    if not fits and is_own(algorithm(run)):
+        raise PlotError(f"{run.path}: its checkpoint is of another environment or K than its config.json")
+
+
+def is_own(module: ModuleType) -> bool:
+    """Whether a file is one of the project's, and no fork"""
+    return module.__name__.startswith(f"{PACKAGE}.")
+
+
 @contextlib.contextmanager
 def fork_errors(run: Run):
     """Where a fork's code cannot do what is asked here, a PlotError says so; errors of the project's own
@@ -101,7 +156,7 @@ def fork_errors(run: Run):
         raise
     except Exception as error:  # a fork raises anything
         module = algorithm(run)
-        if module.__name__.startswith(f"{PACKAGE}."):
+        if is_own(module):
             raise
         message = " ".join(str(error).split())
         reason = f"{type(error).__name__}: {message}"
@@ -112,23 +167,24 @@ def trained(run: Run) -> tuple:
     """Step and actor of a run's last checkpoint; of one that is still trained, the same at every call. A new
     copy of the actor, as DAC's keeps its option. PlotError: it cannot be loaded."""
     while run.policy is None:
-        file = newest_checkpoint(run)
+        step, file = newest_checkpoint(run)
         actor = load_actor(run, file)
         # Training may have gone on to the next.
-        if file == newest_checkpoint(run):
-            run.policy = int(file.stem), actor
+        if file == newest_checkpoint(run)[1]:
+            run.policy = step, actor
     step, actor = run.policy
     return step, copy.deepcopy(actor)
 
 
-def newest_checkpoint(run: Run) -> Path:
-    """PlotError: there is none."""
+def newest_checkpoint(run: Run) -> tuple[int, Path]:
+    """Its step and file. PlotError: there is none."""
     file = max(run.path.glob("checkpoint/*.pt"), default=None)
     if file is None:
         raise PlotError(f"{run.path} has no checkpoint")
-    if not file.stem.isdigit():
-        raise PlotError(f"{file} is no checkpoint")
-    return file
+    for step, known in checkpoints(run.path).items():
+        if known == file:
+            return step, file
+    raise PlotError(f"{file} is no checkpoint")
 
 
 def load_actor(run: Run, file: Path):
@@ -137,13 +193,17 @@ def load_actor(run: Run, file: Path):
     module = algorithm(run)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            return module.load_actor(run.path)
+            actor = module.load_actor(run.path)
     except (Exception, SystemExit) as error:  # a fork raises anything
         if not file.exists():
             return None
         if isinstance(error, SystemExit):
             raise PlotError(f"{file} is damaged or no checkpoint of {run.algo}") from None
         raise PlotError(f"{file} does not fit the Actor of {module.__file__}") from error
+    for name, x in actor.state_dict().items():
+        if not x.isfinite().all():
+            raise PlotError(f"{file} is damaged: {name} is not finite")
+    return actor
 
 
 def composes(run: Run) -> bool:
@@ -191,7 +251,7 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
     checkpoint, actor = trained(run)
     composed = primitive is None and composes(run)
     options = {"render_mode": "rgb_array"} if len(frames_at) else {}
-    envs = module.Envs(run.env, episodes, **options)
+    envs = make_envs(run, episodes, **options)
     first = envs.envs[0]
     if len(frames_at):
         follow(first)
@@ -307,7 +367,11 @@ def agent_of(run: Run, envs):
     names = {field.name for field in fields(module.Args)}
     args = {name: value for name, value in run.args.items() if name in names}
     args = module.Args(**args | {"num_seeds": 1})
-    agent = module.Agent(args, envs.obs_size, envs.action_size, [Generator()])
+    try:
+        agent = module.Agent(args, envs.obs_size, envs.action_size, [Generator()])
+    except Exception as error:  # an option may be of any kind
+        reason = f"its config.json makes no agent ({type(error).__name__}: {error})"
+        raise PlotError(f"{run.path}: {reason}") from error
     _, agent.actor = trained(run)
     # Observations are normalised as at the end of training.
     if hasattr(agent.actor, "statistics"):
@@ -359,7 +423,11 @@ def stem(out: Path, figure: str, *words: str) -> Path:
     for word in words:
         word = word.replace("=", "")
         parts.append(re.sub(r"[^\w-]+", "-", word))
-    return out / "-".join(parts)
+    name = "-".join(parts)
+    # No file can be called longer than 255 bytes.
+    if len(name.encode()) > 240:
+        name = f"{name[:50]}-{zlib.crc32(name.encode()):08x}"
+    return out / name
 
 
 # Pictures of an environment
@@ -382,10 +450,7 @@ def choose_renderer(env_id: str) -> str:
     nothing."""
     screen = sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     given = "MUJOCO_GL" in os.environ or screen
-    probe = f"import sys; from {PACKAGE} import envs; env = envs.make(sys.argv[1], render_mode='rgb_array'); "
-    probe += "env.reset(); env.render()"
-    name, _, _ = env_id.partition(",")
-    command = [sys.executable, "-W", "ignore", "-c", probe, name]
+    command = [sys.executable, "-W", "ignore", "-c", PROBE, without_render_mode(env_id)]
     reasons = []
     for choice in [{}] if given else [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]:
         trial = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)

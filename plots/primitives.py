@@ -18,7 +18,7 @@ from ..terminal import tracked
 from .policies import analyse, colours, composes, pick, plot_usage, rollout, ticks
 from .routing import usage
 from .runs import Run
-from .style import pyplot, save
+from .style import literal, pyplot, save
 from .tables import plus_minus, write, write_csv
 
 FOOT = (
@@ -225,7 +225,7 @@ def plot(measured: list[tuple[Run, Measures]], out: Path) -> list[Path]:
     figure, axes = pyplot().subplots(rows, 4, squeeze=False, **shape)
     for (run, m), (distance, gap, used, alone) in zip(measured, axes):
         plot_matrix(distance, m.bhattacharyya, "Bhattacharyya distance", 5)
-        distance.set_ylabel(f"{run.env}\n{run.method}, seed {run.seed}")
+        distance.set_ylabel(f"{literal(run.env)}\n{literal(run.method)}, seed {run.seed}")
         plot_matrix(gap, m.action_gap, "gap of mean actions", 1)
         plot_usage(used, m.usage, m.share)
         kind = "weight" if composes(run) else "probability"

@@ -7,7 +7,7 @@ import numpy as np
 from .auc import Task, center_name, common_methods, pool_name, pools, positive
 from .runs import Run
 from .stats import CENTERS, bootstrap, profile
-from .style import panels, pyplot, save, styles
+from .style import literal, panels, pyplot, save, styles
 
 THRESHOLDS = 200
 REPLICATES = 2000  # of the bootstrap, at each threshold
@@ -59,7 +59,7 @@ def plot_pool(
     for i, (method, strata) in enumerate(scores.items()):
         first_label = methods[method][0]
         look = looks[first_label] | {"markevery": (4 * i, 40), "markersize": 4}
-        label = f"{method} (n = {sum(map(len, strata))})"
+        label = f"{literal(method)} (n = {sum(map(len, strata))})"
         low, high = bootstrap(strata, statistic, REPLICATES).clip(0, 1)
         ax.step(thresholds, statistic(strata), where="post", **look, label=label)
         ax.fill_between(thresholds, low, high, color=look["color"], alpha=0.15, linewidth=0, step="post")
@@ -67,9 +67,10 @@ def plot_pool(
     title = pool_name(pool)
     if len(pool) > 2:
         title = f"{len(pool)} environments, {pool[0].size}"
-    ax.set_title(title, fontsize=8)
+    ax.set_title(literal(title), fontsize=8)
     ax.set_ylim(-0.02, 1.02)
-    ax.set(xlabel=f"AUC, % of {pool[0].base}'s {center_name(center)}", ylabel="fraction of runs above")
+    base = literal(pool[0].base)
+    ax.set(xlabel=f"AUC, % of {base}'s {center_name(center)}", ylabel="fraction of runs above")
 
 
 def percents(pool: list[Task], methods: dict[str, list[str]], center: str) -> dict[str, list[np.ndarray]]:

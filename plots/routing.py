@@ -25,7 +25,7 @@ from .policies import (
     ticks,
 )
 from .runs import Run
-from .style import pyplot, save
+from .style import literal, pyplot, save
 from .tables import write_csv
 
 MOMENTS = 5
@@ -108,7 +108,7 @@ def plot(run: Run, steps: Rollout, frames: list[np.ndarray], file: Path) -> list
     plot_router(along, probabilities, times)
     along.set_ylabel("weight" if composes(run) else "probability")
     title = f"{run.env}, {run.method}, seed {run.seed}: an episode of return {steps.returns[0]:.0f}"
-    along.set_title(title, fontsize=8)
+    along.set_title(literal(title), fontsize=8)
 
     strip = figure.add_subplot(grid[1, :MOMENTS], sharex=along)
     plot_strip(strip, steps.chosen[first])

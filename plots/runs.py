@@ -1,6 +1,5 @@
 """Finds runs and reads them, finished or not. What is not as it should be becomes a note, never silence."""
 
-import json
 import os
 import time
 from collections import defaultdict
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from ..files import HIGHEST, read_config, read_done, read_text, visible
 from ..terminal import spans, tracked
 
 FILES = {"eval": ("eval.csv", "return_mean"), "train": ("episodes.csv", "episodic_return")}  # by --metric
@@ -26,6 +26,9 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
     "dac": "DAC",
 }
 LEGEND = ["SAC", "PPO", *NAMES.values()]  # the order of methods
+LARGEST = 1e100  # a return; sums and squares of such do not overflow
+LONGEST = 2**30  # characters of a CSV file
+ENDLESS = ("/proc", "/sys")  # whose links lead everywhere
 
 # Options that stand in the label as they are, or have no say in what is learnt.
 FREE = {"env_id", "k", "tag", "seed", "num_seeds", "total_timesteps", "run_dir", "device", "compile", "track"}
@@ -161,31 +164,29 @@ def folders_below(path: Path, notes: list[str]) -> list[Path]:
             found.append(Path(folder))
         # Links may go in circles.
         place = os.path.realpath(folder)
-        if place in visited:
+        if place in visited or is_endless(place):
             subfolders.clear()
         subfolders.sort()
         visited.add(place)
     return found
 
 
+def is_endless(place: str) -> bool:
+    """Whether a folder is one of the system's, where no runs are"""
+    return any(Path(place).is_relative_to(system) for system in ENDLESS)
+
+
 def new_run(directory: Path) -> Run:
     """The run in a directory, its curve not yet read. PlotError: there is none."""
-    kinds = {"env_id": str, "k": int, "seed": int, "total_timesteps": int}
     try:
-        config = json.loads((directory / "config.json").read_text())
-        algo = config["algo"]
-        args = config["args"]
-        # type(), as isinstance() takes True for a number.
-        odd = [name for name, kind in kinds.items() if type(args[name]) is not kind]
-        if odd or type(algo) is not str:
-            raise ValueError
+        config = read_config(directory / "config.json")
     except FileNotFoundError:
         raise PlotError("no run, it has no config.json") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         raise PlotError("no run, its config.json is damaged or of something else") from None
     # Older runs name no file.
-    file = str(config.get("file") or "")
-    return Run(directory, algo, args, np.zeros(1), np.zeros(1), 0.0, None, [], file)
+    file = config.get("file") or ""
+    return Run(directory, config["algo"], config["args"], np.zeros(1), np.zeros(1), 0.0, None, [], file)
 
 
 def read(directory: Path, metric: str) -> Run:
@@ -217,21 +218,10 @@ def read(directory: Path, metric: str) -> Run:
     return run
 
 
-def read_done(directory: Path) -> tuple[int, float] | None:
-    """Last step and seconds of a finished run, None of another. ValueError: done.json is damaged."""
-    try:
-        done = json.loads((directory / "done.json").read_text())
-        return int(done["step"]), float(done["wall_time"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError("done.json is damaged; taken as unfinished") from None
-
-
 def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Steps (T,), the column (T,) and notes; a half-written last line is left out. ValueError: there are
     none."""
-    head, _, body = file.read_text(errors="replace").partition("\n")
+    head, _, body = read_text(file, LONGEST, errors="replace").partition("\n")
     if not head:
         raise ValueError("is empty")
     names = head.split(",")
@@ -244,13 +234,14 @@ def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]
         notes.append(f"{file.name} has a half-written last line, left out")
     steps, values = numbers(whole, names, column)
 
-    finite = np.isfinite(steps) & np.isfinite(values)
-    if not finite.any():
+    # NaN is in no range.
+    usable = (np.abs(values) <= LARGEST) & (steps >= 0) & (steps <= HIGHEST)
+    if not usable.any():
         raise ValueError("has no finite row")
-    if not finite.all():
-        odd = (~finite).sum()
-        notes.append(f"{file.name}: {odd} of its {len(finite)} rows are not finite, left out")
-    steps, values = steps[finite], values[finite]
+    if not usable.all():
+        odd = (~usable).sum()
+        notes.append(f"{file.name}: {odd} of its {len(usable)} rows are not finite or too large, left out")
+    steps, values = steps[usable], values[usable]
 
     backward = np.flatnonzero(np.diff(steps) < 0)
     if len(backward):
@@ -349,7 +340,7 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
         parts += [f"{name}={run.args[name]}" for name in different]
         if run.annealed and len(lengths) > 1:
             parts.append(f"{run.budget:,} steps")
-        run.method = " ".join(parts)
+        run.method = visible(" ".join(parts))
 
     if partly:
         names = ", ".join(partly)
@@ -365,7 +356,7 @@ def name_by_tag(group: list[Run]) -> None:
         if len(tags) == 1:
             continue
         for run in alike:
-            run.method = f"{run.method} {run.tag}".rstrip()
+            run.method = visible(f"{run.method} {run.tag}".rstrip())
 
 
 def without_twins(runs: list[Run], notes: list[str]) -> list[Run]:

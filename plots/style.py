@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import visible
 from .runs import Run
 
 # Okabe and Ito's colours, which the colour-blind tell apart; dashes and markers do it in black and white
@@ -25,6 +26,7 @@ STYLES = {
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = "s^vPXD<>*o"
 SHADES = {4: 0.0, 2: -0.5, 8: 0.25, 10: 0.45, 14: 0.65, 16: 0.8}  # by K; light is below 0, dark above
+WIDEST = 300  # characters of a name
 FORKS = ("#7F3C8D", "#A5682A", "#6B6B6B", "#1B7C7C")
 
 
@@ -37,6 +39,16 @@ def pyplot():
 
     plt.rcParams |= {"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
     return plt
+
+
+def literal(text: str) -> str:
+    """A text that a figure shows letter for letter: its dollars are no formula, and a `_` at its beginning
+    does not keep it out of a legend; a very long one is cut, as no picture is that wide"""
+    text = visible(text)
+    if len(text) > WIDEST:
+        text = text[: WIDEST - 1] + "…"
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def save(figure, stem: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..files import visible
 from ..terminal import console
 
 LATEX = {c: "\\" + c for c in "%&_#${}"}
+LATEX |= {c: f"{{{c}}}" for c in "[]*"}  # which \\\\ at the end of the row above would take for its own
 LATEX |= {"–": "--", "±": r"$\pm$", "|": r"$|$", "<": "$<$", ">": "$>$"}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
@@ -49,14 +52,15 @@ def show(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 def write_csv(file: Path, records: list[dict]) -> None:
     """Writes records, at least one; the first names the columns."""
-    with open(file, "w", newline="") as out:
+    # The name of a folder may be no UTF-8.
+    with open(file, "w", newline="", encoding="utf-8", errors="backslashreplace") as out:
         writer = csv.DictWriter(out, records[0])
         writer.writeheader()
         writer.writerows(records)
 
 
 def markdown(title: str, head: list[str], rows: list[list[str]]) -> str:
-    lines = [title, "", markdown_row(head)]
+    lines = [in_markdown(title), "", markdown_row(head)]
     rule = ["---"] + ["---:"] * (len(head) - 1)
     lines.append(markdown_row(rule))
     for row in rows:
@@ -65,8 +69,13 @@ def markdown(title: str, head: list[str], rows: list[list[str]]) -> str:
 
 
 def markdown_row(cells: list[str]) -> str:
-    escaped = [cell.replace("|", r"\|") for cell in cells]
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(map(in_markdown, cells))} |"
+
+
+def in_markdown(text: str) -> str:
+    """Text as Markdown shows it: no formula, no HTML, no emphasis; a `_` within a word is none"""
+    text = re.sub(r"[\\`*<>\[\]|$~&]", r"\\\g<0>", visible(text))
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text)
 
 
 def latex(title: str, head: list[str], rows: list[list[str]]) -> str:
@@ -87,7 +96,7 @@ def latex_row(cells: list[str]) -> str:
 def escape(text: str) -> str:
     """Text as LaTeX sets it, an indent of two spaces as \\quad"""
     indent = r"\quad " if text.startswith("  ") else ""
-    letters = [LATEX.get(letter, letter) for letter in text.lstrip()]
+    letters = [LATEX.get(letter, letter) for letter in visible(text).lstrip()]
     return indent + "".join(letters)
 
 
@@ -102,17 +111,17 @@ def write(
     stem.parent.mkdir(parents=True, exist_ok=True)
     write_csv(csv_file, records)
 
-    in_markdown = [markdown(*table) for table in tables]
-    in_latex = [latex(*table) for table in tables]
+    as_markdown = [markdown(*table) for table in tables]
+    as_latex = [latex(*table) for table in tables]
     if foot:
-        in_markdown.append(f"{foot}\n")
-        in_latex.append(f"{escape(foot)}\n")
-    different = list(dict.fromkeys(notes))
+        as_markdown.append(f"{in_markdown(foot)}\n")
+        as_latex.append(f"{escape(foot)}\n")
+    different = list(dict.fromkeys(map(visible, notes)))
     if different:
-        in_markdown.append("".join(f"- {note}\n" for note in different))
-        in_latex.append("".join(f"% {note}\n" for note in different))
-    markdown_file.write_text("\n".join(in_markdown))
-    latex_file.write_text("\n".join(in_latex))
+        as_markdown.append("".join(f"- {in_markdown(note)}\n" for note in different))
+        as_latex.append("".join(f"% {note}\n" for note in different))
+    markdown_file.write_text("\n".join(as_markdown), encoding="utf-8", errors="backslashreplace")
+    latex_file.write_text("\n".join(as_latex), encoding="utf-8", errors="backslashreplace")
 
     for table in tables:
         show(*table)

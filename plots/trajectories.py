@@ -12,12 +12,12 @@ from typing import cast
 
 import numpy as np
 
-from ..envs import make
+from ..envs import load_module, make, without_render_mode
 from ..envs.target_reaching import START, TargetReaching
 from ..terminal import tracked
-from .policies import algorithm, analyse, fork_errors, pick, sampler, stem, trained
+from .policies import analyse, fork_errors, make_envs, pick, sampler, stem, trained
 from .runs import PlotError, Run
-from .style import pyplot, save, styles
+from .style import literal, pyplot, save, styles
 from .tables import number, write
 
 ENDS = {"reached": ("o", "#009e73"), "collided": ("X", "#d55e00"), "out of time": ("s", "#404040")}
@@ -57,14 +57,15 @@ def reaching(runs: list[Run]) -> tuple[list[Run], list[str]]:
 def make_world(run: Run) -> TargetReaching:
     """The environment of a run on target-reaching. PlotError: it cannot be made."""
     try:
-        return cast(TargetReaching, make(run.env).unwrapped)
+        load_module(run.env)
+        return cast(TargetReaching, make(without_render_mode(run.env)).unwrapped)
     except Exception as error:  # environments raise anything
         raise PlotError(f"{run.path}: its environment {run.env} cannot be made ({error})") from error
 
 
 def walk(run: Run, episodes: int, primitive: int | None = None) -> Walk:
     """What a policy does, or a primitive alone. PlotError: the run is a fork's that has other means."""
-    envs = algorithm(run).Envs(run.env, episodes)
+    envs = make_envs(run, episodes)
     worlds = [env.unwrapped for env in envs.envs]
     for world in worlds:
         world.fixed_layout = world.fixed_layout or 0
@@ -85,9 +86,12 @@ def end_of(world: TargetReaching) -> str:
 
 def walks(run: Run, episodes: int) -> dict[int | None, Walk]:
     """Of the policy, None, and of each of several primitives"""
+    found: dict[int | None, Walk] = {None: walk(run, episodes)}
     k = run.args["k"]
-    who = [None, *range(k)] if k > 1 else [None]
-    return {primitive: walk(run, episodes, primitive) for primitive in who}
+    if k > 1:
+        for primitive in range(k):
+            found[primitive] = walk(run, episodes, primitive)
+    return found
 
 
 def report(runs: list[Run], out: Path, episodes: int = 10) -> tuple[list[Path], list[str]]:
@@ -153,12 +157,12 @@ def plot(walked: list[tuple[Run, dict]], file: Path) -> list[Path]:
             plot_walk(ax, what, looks[run.method]["color"])
             name = f"{run.method}, seed {run.seed}" if primitive is None else f"primitive {primitive} alone"
             reached = f"{what.ends.count('reached')} of {len(what.ends)} reached"
-            ax.set_title(f"{name}\n{reached}", fontsize=6.5)
+            ax.set_title(f"{literal(name)}\n{reached}", fontsize=6.5)
     marks = []
     for end, (marker, colour) in ENDS.items():
         marks.append(plt.Line2D([], [], marker=marker, color=colour, linestyle="none", label=end))
     figure.legend(handles=marks, loc="outside lower center", ncols=len(ENDS), frameon=False, fontsize=7)
-    figure.suptitle(f"{walked[0][0].env}, actions drawn as in training", fontsize=8)
+    figure.suptitle(f"{literal(walked[0][0].env)}, actions drawn as in training", fontsize=8)
     return save(figure, file)
 
 

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from ..terminal import console
 from .policies import Rollout, analyse, colours, pick, rollout, select, stem
 from .runs import PlotError, Run
-from .style import pyplot, save
+from .style import literal, pyplot, save
 from .tables import write
 
 TRAJECTORIES = 10
@@ -226,18 +226,18 @@ def plot(embedded: list[tuple[Run, Embedding]], file: Path) -> list[Path]:
         left = figure.add_subplot(grid[row, 0])
         right = figure.add_subplot(grid[row, 1])
         plot_states(left, e)
-        left.set_ylabel(f"{run.method}, seed {run.seed}")
+        left.set_ylabel(f"{literal(run.method)}, seed {run.seed}")
         plot_actions(right, e)
         plot_silhouettes(beside, row, e)
     lowest = min(np.nanmin(e.silhouettes) for _, e in embedded)
     beside.axhline(0, color="black", linewidth=0.5)
     beside.set(xlim=(-0.6, rows - 0.4), ylim=(min(-0.3, lowest - 0.05), 1.05))
     beside.set_ylabel("silhouette of actions by primitive")
-    names = [run.method.replace(" ", "\n", 1) for run, _ in embedded]
+    names = [literal(run.method).replace(" ", "\n", 1) for run, _ in embedded]
     beside.set_xticks(range(rows), names, fontsize=7)
     beside.set_title(f"{CLUSTERS} clusters; full: the one shown", fontsize=8)
     beside.legend(frameon=False, fontsize=7, loc="best")
-    figure.suptitle(embedded[0][0].env, fontsize=9)
+    figure.suptitle(literal(embedded[0][0].env), fontsize=9)
     return save(figure, file)
 
 

@@ -1,6 +1,7 @@
 """The real command line: bad input, help, --config, completion, list, eval, and the file on its own."""
 
 import ast
+import errno
 import json
 import os
 import re
@@ -72,6 +73,49 @@ def test_bad_input(pmoe_here, tmp_path, command, words):
 def test_bad_input_in_a_process_of_its_own(pmoe, tmp_path, command):
     refused(pmoe(*command.split()))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("worker", [True, False])
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_seeds(pmoe_here, tmp_path, monkeypatch, worker, number):
+    if worker:
+        monkeypatch.setenv("PMOE_PARENT", str(os.getpid()))
+    words = ["--env", "Pendulum-v1", "--num-seeds", number, "--overwrite"]
+    refused(pmoe_here("run", "sac", *words), "--num-seeds", "from 1", f"not {number}")
+    assert not list(tmp_path.iterdir())
+
+
+WITH_CHECKPOINT = "the last checkpoint is whole, and --resume goes on from it"
+WITHOUT_CHECKPOINT = "there is no checkpoint yet: make room"
+
+
+@pytest.mark.parametrize(
+    "number, checkpoints, words",
+    [
+        (errno.ENOSPC, 1, WITH_CHECKPOINT),
+        (errno.EDQUOT, 1, WITH_CHECKPOINT),
+        (errno.EFBIG, 1, WITH_CHECKPOINT),
+        (errno.ENOSPC, 0, WITHOUT_CHECKPOINT),
+        (errno.EACCES, 1, ""),
+        (errno.EIO, 1, ""),
+        (errno.EAGAIN, 1, ""),  # is no other process that has the run
+    ],
+)
+def test_only_a_full_disk_is_told_as_one(pmoe_here, tmp_path, monkeypatch, number, checkpoints, words):
+    def train(args):
+        (path,) = pmoe_sac.run_paths(args)
+        (path / "checkpoint").mkdir(parents=True)
+        for step in range(checkpoints):
+            (path / f"checkpoint/{step:010}.pt").touch()
+        raise OSError(number, os.strerror(number), "a file")
+
+    monkeypatch.setattr(pmoe_sac, "train", train)
+    result = pmoe_here("run", "sac", "--env", "Pendulum-v1")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert os.strerror(number) in line
+    assert words in line
+    assert words or "checkpoint" not in line
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -273,7 +273,9 @@ def test_a_fork_that_is_gone(pmoe_here, tmp_path):
 
 def test_an_own_file_elsewhere_is_found_by_its_name(tmp_path):
     """A run of an installation that is gone, or of a time before config.json named the file"""
-    for config in ({"algo": "mrp-sac", "file": "/nowhere/mrp_sac.py"}, {"algo": "mrp-sac"}):
+    args = vars(algorithms.load("mrp-sac").Args())
+    for named in ({"file": "/nowhere/mrp_sac.py"}, {}):
+        config = {"algo": "mrp-sac", "args": args} | named
         (tmp_path / "config.json").write_text(json.dumps(config))
         assert algorithms.load_of_run(tmp_path) is algorithms.load("mrp-sac")
 

@@ -419,7 +419,8 @@ def test_a_tag_that_another_configuration_has(tmp_path):
     text = text_of({"run_dir": str(tmp_path), "tag": "x"}, [{"algo": "sac", "gamma": 0.9}])
     (path,) = read(tmp_path, text).paths
     path.mkdir(parents=True)
-    (path / "config.json").write_text(json.dumps({"args": vars(read(tmp_path, text).jobs[0].args)}))
+    config = {"algo": "sac", "args": vars(read(tmp_path, text).jobs[0].args)}
+    (path / "config.json").write_text(json.dumps(config))
     assert read(tmp_path, text).paths == [path]
     with pytest.raises(
         GridError, match="grid.toml:2: .*seed1 was run with another gamma; give it another tag"

@@ -342,7 +342,7 @@ KEPT = {  # what is done to a run, its last step then, and what is said of it
     "NaN": (
         edit("eval.csv", "500000,0.5", "500000,nan"),
         1_000_000,
-        ["1 of its 4 rows are not finite, left out"],
+        ["1 of its 4 rows are not finite or too large, left out"],
     ),
     "infinite": (
         edit("eval.csv", "500000,0.5", "500000,-inf"),

@@ -54,7 +54,7 @@ def test_a_table_with_a_foot_and_notes(tmp_path, capsys):
     as_csv, as_markdown, as_latex = (file.read_text() for file in files)
     assert as_csv == "method,n\na_b,3\n"
     part = "Title\n\n| method | n |\n| --- | ---: |\n| a_b | 3 |\n"
-    assert as_markdown == f"{part}\n{part}\nFoot_\n\n- x\n- y\n"
+    assert as_markdown == f"{part}\n{part}\nFoot\\_\n\n- x\n- y\n"
     assert as_latex.count(r"a\_b & 3 \\") == 2
     assert as_latex.endswith("Foot\\_\n\n% x\n% y\n")
     assert capsys.readouterr().out.count("Title") == 2

@@ -31,7 +31,7 @@ from pmoe.grid.workers import places
 
 # The runner, with children that only pretend
 
-DONE = f'{{"step": {STEPS}}}'
+DONE = f'{{"step": {STEPS}, "wall_time": 60.0}}'
 PRETEND = f'for run; do mkdir -p "$run"; echo \'{DONE}\' >"$run/done.json"; done'
 
 
