@@ -951,6 +951,9 @@ class Runs:
             if self.args.resume:
                 fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
             return
+        changed = self.changes(load(path / "config.json"))
+        if changed:
+            fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         finished = finished_step(path)
         all_finished = all(finished_step(other) for other in self.paths)
         # Where the program was killed while it finished, seed by seed, the others go on.
@@ -958,9 +961,6 @@ class Runs:
         if finished and (not self.args.resume or ends_here):
             longer = "--resume with a larger --total-timesteps makes it longer"
             fail(f"{path} is finished at step {finished:,}; {longer}, --overwrite starts again")
-        changed = self.changes(load(path / "config.json"))
-        if changed:
-            fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         if not self.args.resume:
             fail(f"{path} exists; --resume continues it, --overwrite starts again")
         if finished and self.args.total_timesteps > finished:

@@ -1,0 +1,153 @@
+"""What `check` refuses before anything is made, the memory that a run would take, and names on the disk."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+import torch
+from common import MODULES, failed, flags, json_of, make_args, refused, train
+
+ABSURD = {
+    "k": 2**31,
+    "num_seeds": 10**12,
+    "eval_episodes": 2**31,
+    "seed": -1,
+}
+ABSURD_PPO = {"num_envs": 2**31, "update_epochs": 10**12}
+
+
+@pytest.mark.parametrize("name, value", [*ABSURD.items(), ("num_seeds", 0), ("eval_episodes", 0)])
+def test_absurd_sizes_are_one_line(pmoe_here, tmp_path, name, value):
+    option = f"--{name.replace('_', '-')}"
+    refused(pmoe_here("run", "sac", *flags("sac", **{name: value})), option, str(value))
+    refused(pmoe_here("run", "sac", *flags("sac", **{name: value}), "--overwrite"), option)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name, value", ABSURD_PPO.items())
+def test_absurd_sizes_of_rollouts_are_one_line(pmoe_here, tmp_path, name, value):
+    refused(
+        pmoe_here("run", "ppo", *flags("ppo", **{name: value})), f"--{name.replace('_', '-')}", str(value)
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+TOO_LARGE = [
+    ("sac", {"batch_size": 10**12}),
+    ("sac", {"buffer_size": 10**12, "total_timesteps": 10**12}),
+    ("mrp-sac", {"batch_size": 2**31}),
+    ("ppo", {"num_steps": 10**12}),
+    ("ppo", {"num_steps": 10**10, "minibatch_size": 10**10}),
+    ("dac", {"num_steps": 10**12}),
+]
+
+
+@pytest.mark.parametrize("algo, fields", TOO_LARGE, ids=str)
+def test_what_does_not_fit_into_memory_is_refused_with_an_estimate(pmoe_here, tmp_path, algo, fields):
+    result = pmoe_here("run", algo, *flags(algo, env="Pendulum-v1", **fields))
+    failed(result, "this would take ", " GB of memory at least, and there are ", "fewer seeds, or a smaller")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_estimate_of_the_replay(tmp_path, monkeypatch):
+    """A million transitions of Humanoid: 2 * 376 + 17 + 2 numbers of four bytes, 3.1 GB for each seed"""
+    module = MODULES["sac"]
+    envs = module.Envs("Humanoid-v4", 1)
+    one = module.memory_needed(make_args("sac", tmp_path, total_timesteps=10**6, batch_size=1), envs)
+    assert one == pytest.approx(3.084e9, rel=1e-3)
+    many = module.memory_needed(
+        make_args("sac", tmp_path, total_timesteps=10**6, batch_size=1, num_seeds=5), envs
+    )
+    assert many == pytest.approx(5 * one)
+    # A shorter run has fewer transitions.
+    short = module.memory_needed(make_args("sac", tmp_path, total_timesteps=1000, batch_size=1), envs)
+    assert short < 0.01 * one
+
+
+def test_the_estimate_is_below_what_an_update_takes():
+    """Else a run that fits would be refused."""
+    import gc
+    import resource
+
+    module = MODULES["sac"]
+    envs = module.Envs("Pendulum-v1", 1)
+    args = module.Args(k=4, batch_size=20_000, total_timesteps=1)
+    agent = module.Agent(args, envs.obs_size, envs.action_size, [torch.Generator().manual_seed(0)])
+    generators = [torch.Generator().manual_seed(0)]
+    noise = module.draw_noise(generators, 2 * args.batch_size, agent.draws, envs.action_size)
+    shapes = [envs.obs_size, envs.action_size, envs.obs_size, 1, 1]
+    batch = module.Batch(*[torch.zeros(1, args.batch_size, size) for size in shapes])
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    agent.update(batch, *noise)
+    taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert 0 < module.memory_needed(args, envs) < taken + 10**9
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\x1b[31m", "a\udc80"])
+def test_control_characters_are_refused(capsys, text):
+    module = MODULES["sac"]
+    for name in ("tag", "run_dir", "env_id"):
+        with pytest.raises(SystemExit) as stop:
+            module.check(module.Args(**{name: text}))
+        assert stop.value.code == 2
+        option = "--" + name.replace("_", "-")
+        assert capsys.readouterr().err == f"error: {option} must be printable text, not {text!r}\n"
+
+
+# Names on the disk
+
+
+def test_the_hash_of_a_configuration_has_40_bits(tmp_path):
+    args = make_args("sac", tmp_path, gamma=0.5)
+    (path,) = MODULES["sac"].run_paths(args)
+    *_, digest = path.parent.name.split("-")
+    assert len(digest) == 10
+    assert int(digest, 16) < 2**40
+
+
+def test_two_configurations_of_one_name_are_told(tmp_path, capsys):
+    """Whether --resume is given or not; their names may agree by a tag or, rarely, by the hash."""
+    train("sac", tmp_path, tag="same", total_timesteps=120)
+    for resume in (True, False):
+        with pytest.raises(SystemExit) as stop:
+            train("sac", tmp_path, tag="same", gamma=0.5, total_timesteps=200, resume=resume)
+        assert stop.value.code == 2
+        assert "was started with --gamma 0.99, not 0.5; " in capsys.readouterr().err
+
+
+def git(folder, *words) -> None:
+    who = ["-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", ["plain", "with 'quotes\" and $(touch escaped)"])
+def test_the_commit_is_that_of_the_files_own_repository(tmp_path, name):
+    """Not of one that merely surrounds an installation"""
+    folder = tmp_path / name / "venv" / "site-packages"
+    folder.mkdir(parents=True)
+    module = MODULES["sac"]
+    file = folder / "my_idea.py"
+    shutil.copy(module.__file__, file)
+    assert module.commit_of(file) == ""
+
+    git(tmp_path / name, "init", "-q")
+    (tmp_path / name / "readme").write_text("")
+    git(tmp_path / name, "add", "readme")
+    git(tmp_path / name, "commit", "-qm", "one")
+    assert module.commit_of(file) == ""
+
+    git(tmp_path / name, "add", "-f", file)
+    git(tmp_path / name, "commit", "-qm", "two")
+    commit = module.commit_of(file)
+    assert 7 <= len(commit) <= 40
+    file.write_text(file.read_text() + "\n")
+    assert module.commit_of(file) == f"{commit}-dirty"
+    assert not list(tmp_path.rglob("escaped"))
+    assert not os.path.exists("escaped")
+
+
+def test_a_run_has_its_commit(quick_run):
+    config = json_of(quick_run("sac") / "config.json")
+    assert config["commit"] or not shutil.which("git")
