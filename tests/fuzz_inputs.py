@@ -300,6 +300,9 @@ def grid_texts(draw) -> bytes:
     for _ in range(draw(st.integers(1, 2))):
         method = {"algo": algo} | draw(odd_values(["algo", *names]))
         text += "[[method]]\n" + table_of(method)
+    if draw(one_in(10)):
+        heavy = draw(st.sampled_from(["[" * 3000, "{a=" * 3000, "9" * 5000]))
+        text = text.replace("= ", f"= {heavy}", 1)
     content = text.encode("utf-8", "surrogateescape")
     return draw(st.just(content) | damaged_bytes(content))
 
@@ -329,7 +332,19 @@ def damaged_bytes(draw, content: bytes) -> bytes:
     after = content[place:]
     odd = draw(
         st.sampled_from(
-            [b"\0", b"\n", b'"', b",", b"\xff", b"\xef\xbb\xbf", b"[" * 3000, b"\r", b"-", b"9" * 400]
+            [
+                b"\0",
+                b"\n",
+                b'"',
+                b",",
+                b"\xff",
+                b"\xef\xbb\xbf",
+                b"[" * 3000,
+                b"{a=" * 3000,
+                b"\r",
+                b"-",
+                b"9" * 5000,
+            ]
         )
     )
     flipped = bytes([content[place] ^ 1 << draw(st.integers(0, 7))]) if content else b""
