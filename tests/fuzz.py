@@ -1,8 +1,9 @@
 """Throws made-up input at the command line and looks at how it ends: `python tests/fuzz.py --seconds 60`.
 
 Random command lines, TOML files and damaged run directories (tests/fuzz_inputs.py). Whatever the input,
-`pmoe` ends with status 0, 1, 2 or 75, without a traceback, within a minute, with less than 2 GB of memory,
-and writes nothing outside its folder. Bad input is one line, after which the folder is as before.
+`pmoe` ends with status 0, 1, 2, 75 or 128 + a signal's number, without a traceback, within a minute, with
+less than 2 GB of memory, and writes nothing outside its folder. Bad input is one line, after which the folder
+is as before.
 
 To start a process with torch takes seconds. Here it is imported once, and each command is a fork of this
 process with a folder of its own. Linux only. The same seed gives the same examples, as many as the time
@@ -34,7 +35,19 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import hypothesis
 import matplotlib
 import torch
-from fuzz_inputs import FILES, FINISHED, Example, commands, damages, flags, grids, quick, read_folder, runs
+from fuzz_inputs import (
+    FILES,
+    FINISHED,
+    Example,
+    commands,
+    damages,
+    flags,
+    grids,
+    odd_names,
+    quick,
+    read_folder,
+    runs,
+)
 
 from pmoe import cli
 from pmoe.grid import slurm, workers
@@ -92,12 +105,15 @@ def end_of(words: list[str]) -> int:
     return 0
 
 
-def watch(process: int) -> tuple[int, float, int]:
+def watch(process: int, stop: tuple[int, float] | None) -> tuple[int, float, int]:
     """Waits for a process, and kills it where it takes too much: status, seconds, bytes of memory."""
     began = time.monotonic()
     ends = os.pidfd_open(process)
-    while not select.select([ends], [], [], 0.05)[0]:
+    while not select.select([ends], [], [], 0.02)[0]:
         seconds = time.monotonic() - began
+        if stop and seconds > stop[1]:
+            os.kill(process, stop[0])
+            stop = None
         if seconds > SECONDS or memory_of(process) > MEMORY:
             os.killpg(process, signal.SIGKILL)
     os.close(ends)
@@ -118,8 +134,9 @@ def memory_of(process: int) -> int:
     return int(pages) * resource.getpagesize()
 
 
-def run(words: list[str], folder: Path, log: Path) -> Result:
-    status, seconds, memory = watch(start(words, folder, log))
+def run(example: Example, folder: Path, log: Path) -> Result:
+    process = start(example.words, folder, log)
+    status, seconds, memory = watch(process, example.stop)
     out, err = [Path(f"{log}.{name}").read_text(errors="replace") for name in ("out", "err")]
     return Result(status, out, err, seconds, memory)
 
@@ -140,7 +157,7 @@ def prepare(example: Example, root: Path) -> Path:
     return here
 
 
-def complaint(result: Result) -> str | None:
+def complaint(result: Result, stop: tuple[int, float] | None) -> str | None:
     """What is wrong with how a command ended, without what differs between two that end alike"""
     if "Traceback (most recent call last)" in result.err + result.out:
         return f"traceback: {place_of(result.err + result.out)}"
@@ -148,7 +165,10 @@ def complaint(result: Result) -> str | None:
         return "more than 2 GB"
     if result.seconds > SECONDS:
         return "more than a minute"
-    if result.status not in STATUSES:
+    allowed = STATUSES
+    if stop:
+        allowed += (128 + stop[0], -stop[0])
+    if result.status not in allowed:
         return f"status {result.status}"
     one_line = result.err.count("\n") == 1 and result.err.startswith("error: ")
     is_help = not result.err and result.out
@@ -185,11 +205,12 @@ def try_out(example: Example, root: Path) -> str | None:
     here = prepare(example, root)
     around = below(root, here)
     before = below(here)
-    result = run(example.words, here, root.with_suffix(".log"))
+    result = run(example, here, root.with_suffix(".log"))
     if below(root, here) != around:
         return "wrote outside its folder"
-    if complaint(result):
-        return complaint(result)
+    wrong = complaint(result, example.stop)
+    if wrong:
+        return wrong
     if result.status == 2 and below(here) != before:
         return "status 2, but the folder has changed"
     return None
@@ -229,12 +250,12 @@ class Trials:
                 self.failures[wrong] = example
         shutil.rmtree(root)
 
-    def several(self, kind: str, strategy, seed: int) -> None:
-        """A few examples of a kind, always the same for a seed"""
+    def several(self, kind: str, strategy, number: int, seed: int) -> None:
+        """Examples of a kind, always the same for a seed"""
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
-            max_examples=25,
+            max_examples=number,
             phases=[hypothesis.Phase.generate],
             database=None,
             deadline=None,
@@ -254,6 +275,8 @@ class Trials:
             here = prepare(example, self.folder / f"failure{number}")
             print(f"\n{wrong} ({self.seen[wrong]} times)")
             print(f"  cd {here}; pmoe {shlex.join(example.words)}".encode(errors="backslashreplace").decode())
+            if example.stop:
+                print(f"  signal {example.stop[0]:d} after {example.stop[1]} s")
             for note in example.notes:
                 print(f"  {note[:300]}".encode(errors="backslashreplace").decode())
         if not self.failures:
@@ -271,7 +294,8 @@ def train_runs(folder: Path) -> None:
     for algo in ("sac", "ppo"):
         here = folder / algo
         here.mkdir()
-        result = run(["run", algo, *flags(algo, **quick(algo))], here, folder / f"{algo}.log")
+        example = Example(["run", algo, *flags(algo, **quick(algo))])
+        result = run(example, here, folder / f"{algo}.log")
         assert result.status == 0, result.err
         FINISHED[algo] = read_folder(here)
 
@@ -308,15 +332,16 @@ def main(seconds: float, seed: int) -> int:
     train_runs(folder)
     warm_up(folder / "sac")
     kinds = {
-        "runs": runs(),
-        "other commands": commands(),
-        "grids": grids(),
-        "damaged runs": damages(),
+        "runs": (runs(), 25),
+        "other commands": (commands(), 25),
+        "grids": (grids(), 50),
+        "damaged runs": (damages(), 50),
+        "odd names": (odd_names(), 8),
     }
     trials = Trials(folder, seconds)
     while not trials.over():
-        for kind, strategy in kinds.items():
-            trials.several(kind, strategy, seed)
+        for kind, (strategy, number) in kinds.items():
+            trials.several(kind, strategy, number, seed)
         seed += 1
     return trials.report()
 

@@ -7,6 +7,7 @@ it ends within seconds. Numbers are small or absurd: what lies between trains fo
 import io
 import json
 import os
+import signal
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -107,16 +108,37 @@ PATHS = [
 PATHS += ["/dev/null", "/dev/null/x", "/dev/zero", "/dev/full", "/dev/stdin", "/proc/self", "/proc/self/mem"]
 ENVS = [ENV, "Pendulum-v1", "Pendulum-v0", "CartPole-v1", "TargetReaching-v0", "MountainCarContinuous-v0"]
 ENVS += ["Blackjack-v1", "this:Foo-v0", "sys:", ":", "a.b:c", "empty:X-v0", "exits:X-v0", "broken:X-v0"]
-ENV_OPTIONS = [
-    "max_episode_steps",
-    "g",
-    "render_mode",
-    "obstacles",
-    "fixed_layout",
-    "id",
-    "disable_env_checker",
+ENV_VALUES = [
+    *NUMBERS,
+    "'x'",
+    "'human'",
+    "'rgb_array'",
+    "[]",
+    "{}",
+    "[1,2]",
+    "'",
+    "(",
+    "None",
+    "True",
+    "a='b'",
 ]
-ENV_VALUES = ["'x'", "'human'", "'rgb_array'", "[]", "{}", "[1,2]", "'", "(", "-1", "None", "True", "a='b'"]
+ENV_OPTIONS = {
+    "max_episode_steps": [
+        "-1",
+        "0",
+        "1",
+        "20",
+        "0.5",
+        "'x'",
+        "None",
+    ],  # an evaluation lasts as long as it says
+    "g": ENV_VALUES,
+    "render_mode": ENV_VALUES,
+    "obstacles": ENV_VALUES,
+    "fixed_layout": ENV_VALUES,
+    "id": ENV_VALUES,
+    "disable_env_checker": ENV_VALUES,
+}
 FILES = {  # beside each example's own
     "empty.py": b"",
     "exits.py": b"raise SystemExit(3)\n",
@@ -133,6 +155,7 @@ class Example:
     words: list[str]  # after `pmoe`
     files: dict[str, bytes] = field(default_factory=dict, repr=False)  # by their names in the folder
     notes: list[str] = field(default_factory=list)  # what is odd in them
+    stop: tuple[int, float] | None = None  # a signal that ends it, after so many seconds
 
 
 # Words
@@ -149,18 +172,26 @@ def stays_inside(path: str) -> bool:
 
 
 numbers = st.sampled_from(NUMBERS)
-texts = st.sampled_from(TEXTS) | st.binary(max_size=12).map(word)
+written = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+texts = st.sampled_from(TEXTS) | st.sampled_from(TEXTS) | written | st.binary(max_size=12).map(word)
 words = numbers | texts
 paths = st.sampled_from(PATHS) | texts.filter(stays_inside)
 
 
+def one_in(n: int) -> st.SearchStrategy[bool]:
+    return st.integers(1, n).map(lambda drawn: drawn == n)
+
+
 @st.composite
 def envs(draw) -> str:
-    name = draw(st.sampled_from(ENVS) | texts)
+    """Most often one that there is, with an option that it has"""
+    name = draw(st.sampled_from(["Pendulum-v1", "TargetReaching-v0"]) | st.sampled_from(ENVS))
+    if draw(one_in(8)):
+        name = draw(texts)
     options = []
     for _ in range(draw(st.integers(0, 2))):
-        key = draw(st.sampled_from(ENV_OPTIONS) | texts)
-        value = draw(st.sampled_from(ENV_VALUES) | words)
+        key = draw(texts if draw(one_in(8)) else st.sampled_from(sorted(ENV_OPTIONS)))
+        value = draw(texts if draw(one_in(8)) else st.sampled_from(ENV_OPTIONS.get(key, ENV_VALUES)))
         options.append(f",{key}={value}")
     return name + "".join(options)
 
@@ -191,8 +222,13 @@ def value_of(option) -> st.SearchStrategy[str]:
     return st.sampled_from((fits or choices) * 3 + NUMBERS)
 
 
-def one_in(n: int) -> st.SearchStrategy[bool]:
-    return st.integers(1, n).map(lambda drawn: drawn == n)
+@st.composite
+def stops(draw) -> tuple[int, float] | None:
+    """Now and then Ctrl-C and the like"""
+    if not draw(one_in(8)):
+        return None
+    number = draw(st.sampled_from([signal.SIGINT, signal.SIGTERM, signal.SIGHUP]))
+    return number, draw(st.sampled_from([0.02, 0.05, 0.1, 0.2, 0.4, 0.6]))
 
 
 @st.composite
@@ -215,7 +251,7 @@ def runs(draw) -> Example:
         name = draw(st.sampled_from(["./broken.py", "./exits.py", "empty.py", "./missing.py", "sca"]))
     if draw(one_in(20)):
         asked.append(draw(texts))
-    return Example(["run", name, *asked])
+    return Example(["run", name, *asked], stop=draw(stops()))
 
 
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -245,7 +281,7 @@ def commands(draw) -> Example:
     if name == "eval":
         found += ["--episodes", "1"]
     files = FINISHED[draw(st.sampled_from(sorted(FINISHED)))]
-    return Example(found, files)
+    return Example(found, files, stop=draw(stops()))
 
 
 # TOML files
@@ -500,8 +536,28 @@ def ways_on(algo: str, run: str) -> list[list[str]]:
         ["run", algo, *longer, "--resume"],
         ["run", "--config", f"{run}/config.json", *bounds],
         ["grid", "grid.toml", "--dry-run"],
-        ["plot", "runs"],
+        ["plot", "runs", "--auc"],
     ]
+
+
+@st.composite
+def odd_names(draw) -> Example:
+    """Two runs, of which one has a tag, or an environment, whose name is odd in figures and tables"""
+    algo = draw(st.sampled_from(sorted(FINISHED)))
+    files = FINISHED[algo]
+    (config,) = [name for name in files if name.endswith("config.json")]
+    tree = json.loads(files[config])
+    name = draw(st.sampled_from(["tag", "env_id"]))
+    text = draw(texts)
+    tree["args"][name] = text
+    copied = {}
+    for file, content in files.items():
+        copied[file.replace("/seed1", "-2/seed1")] = content
+    copied[config.replace("/seed1", "-2/seed1")] = json.dumps(tree).encode()
+    command = draw(
+        st.sampled_from([["plot", "runs", "--auc"], ["plot", "runs", "--x=time"], ["eval", "runs"]])
+    )
+    return Example(command, files | copied, [f"{name} = {text!r}"])
 
 
 @st.composite
@@ -530,4 +586,4 @@ def damages(draw) -> Example:
         notes.append(f"{name}: {note}")
     if f"{run}.claim" not in touched:
         del files[f"{run}.claim"]
-    return Example(draw(st.sampled_from(ways_on(algo, run))), files, notes)
+    return Example(draw(st.sampled_from(ways_on(algo, run))), files, notes, draw(stops()))
