@@ -201,7 +201,7 @@ def below(folder: Path, without: Path | None = None) -> dict[str, tuple]:
 
 
 def try_out(example: Example, root: Path) -> str | None:
-    """What is wrong with how an example ends, in an empty folder"""
+    """What is wrong with how an example ends, in a folder of its own"""
     here = prepare(example, root)
     around = below(root, here)
     before = below(here)
@@ -336,7 +336,7 @@ def main(seconds: float, seed: int) -> int:
         "other commands": (commands(), 25),
         "grids": (grids(), 50),
         "damaged runs": (damages(), 50),
-        "odd names": (odd_names(), 8),
+        "odd names": (odd_names(), 5),
     }
     trials = Trials(folder, seconds)
     while not trials.over():
