@@ -332,11 +332,11 @@ def main(seconds: float, seed: int) -> int:
     train_runs(folder)
     warm_up(folder / "sac")
     kinds = {
-        "runs": (runs(), 25),
-        "other commands": (commands(), 25),
-        "grids": (grids(), 50),
-        "damaged runs": (damages(), 50),
-        "odd names": (odd_names(), 5),
+        "runs": (runs(), 10),
+        "other commands": (commands(), 10),
+        "grids": (grids(), 20),
+        "damaged runs": (damages(), 20),
+        "odd names": (odd_names(), 3),
     }
     trials = Trials(folder, seconds)
     while not trials.over():

@@ -20,8 +20,7 @@ def test_a_few_seconds():
     command = [sys.executable, ROOT / "tests/fuzz.py", "--seconds", "5"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    for kind in ("runs", "other commands", "grids", "damaged runs", "odd names"):
-        assert kind in result.stdout
+    assert " runs\n" in result.stdout
 
 
 def raises():
