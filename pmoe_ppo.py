@@ -384,7 +384,6 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
 import random
 import re
@@ -593,6 +592,7 @@ def memory_needed(args: Args, envs: "Envs") -> float:
 
 FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
 FREE += ("checkpoint_every", "resume", "overwrite", "keep_replay", "track")  # no say in what is learnt
+INFINITE = 3.4e38  # what is larger has no place in float32
 HEADERS = {
     "episodes": "step,episodic_return,episodic_length\n",
     "eval": "step,return_mean,return_std,episodes\n",
@@ -630,7 +630,7 @@ class Envs:
         high = self.action_space.high.astype(float)
         self.scale = high / 2 - low / 2
         # Some environments have float32's largest number for infinity.
-        if (self.scale > 1e30).any() or not self.scale.all():
+        if not (self.scale < 1e30).all() or not self.scale.all():
             fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
         self.shift = low + self.scale
         self.obs_size = obs_space.shape[0]
@@ -641,17 +641,18 @@ class Envs:
         # With the random state at the last reset and the actions since then, an episode can be replayed.
         self.random_state = [{}] * n
         self.actions = [[] for _ in range(n)]
-        self.on_fault = self.refuse  # while training, Runs has a say: it knows the step
+        self.on_fault = self.refuse_environment  # while training, Runs has a say: it knows the step
 
-    def refuse(self, i: int, what: str) -> NoReturn:
+    def refuse_environment(self, i: int, what: str) -> NoReturn:
         """Ends the program: environment i does not hold to the contract."""
         fail(f"--env {self.env_id}: the environment's {what}")
 
-    def start(self, seeds) -> None:
-        """Begins anew, each environment from its seed."""
+    def start(self, seeds, stops=()) -> None:
+        """Begins anew, each environment from its seed, until there is something in `stops`."""
         for i, seed in enumerate(seeds):
-            self.call_reset(i, seed=int(seed))  # gives it its generator
-            self.reset(i)
+            if not stops:
+                self.call_reset(i, seed=int(seed))  # gives it its generator
+                self.reset(i)
 
     def reset(self, i: int, random_state: dict | None = None) -> None:
         """The next episode of environment i, or the one that began with its generator in this state"""
@@ -659,21 +660,26 @@ class Envs:
             set_random_state(self.envs[i], random_state)
         try:
             self.random_state[i] = random_state_of(self.envs[i])
-        except AttributeError:
-            self.on_fault(i, f"np_random is no generator of numpy's but {shortened(self.envs[i].np_random)}")
+        except Exception as error:  # noqa: BLE001
+            self.on_fault(i, f"np_random is no generator of numpy's: {described(error)}")
         self.call_reset(i)
         self.returns[i] = 0
         self.actions[i] = []
 
-    def replay(self, i: int, random_state: dict, actions: np.ndarray, obs: np.ndarray) -> bool:
-        """Brings environment i to where it was, at obs (O,), by the actions (T, A) since its last reset. Not
-        all of its state may be in its generator: where they lead elsewhere, an episode begins; False."""
-        self.reset(i, random_state)
-        for action in actions:
-            _, _, terminated, truncated = self.step(action[None], [i])
-            if terminated or truncated:
-                break
-        same = len(self.actions[i]) == len(actions) and np.allclose(self.obs[i], obs, 1e-6, 1e-6)
+    def replay(self, i: int, random_state: dict, actions: np.ndarray, obs: np.ndarray, total: float) -> bool:
+        """Brings environment i to where it was, at obs (O,) with a total of rewards, by the actions (T, A)
+        since its last reset. False: they led elsewhere, as not all of its state is in its generator, and an
+        episode has begun."""
+        self.on_fault = leads_elsewhere
+        with contextlib.suppress(RuntimeError):
+            self.reset(i, random_state)
+            for action in actions:
+                _, _, terminated, truncated = self.step(action[None], [i])
+                if terminated or truncated:
+                    break
+        self.on_fault = self.refuse_environment
+        now = [*self.obs[i], self.returns[i]]
+        same = len(self.actions[i]) == len(actions) and np.allclose(now, [*obs, total], 1e-9, 1e-12)
         if not same:
             self.reset(i)
         return same
@@ -717,11 +723,11 @@ class Envs:
         try:
             obs = np.asarray(obs, float)
         except (TypeError, ValueError):
-            self.on_fault(i, f"observation is no array of numbers but {shortened(obs)}")
+            self.on_fault(i, f"observation is no array of numbers but {shortened(repr(obs))}")
         if obs.shape != (self.obs_size,):
             self.on_fault(i, f"observation has the shape {obs.shape}, its space {(self.obs_size,)}")
-        if not np.isfinite(obs).all():
-            self.on_fault(i, f"observation is not finite: {shortened(obs)}")
+        if not (abs(obs) < INFINITE).all():  # NaN too
+            self.on_fault(i, f"observation is not finite: {shortened(repr(obs))}")
         self.obs[i] = obs
 
     def number(self, i: int, name: str, value) -> float:
@@ -729,8 +735,8 @@ class Envs:
         try:
             number = float(np.asarray(value).item())
         except (TypeError, ValueError):
-            self.on_fault(i, f"{name} is {shortened(value)}, not a number")
-        if not math.isfinite(number):
+            self.on_fault(i, f"{name} is {shortened(repr(value))}, not a number")
+        if not abs(number) < INFINITE:  # NaN too
             self.on_fault(i, f"{name} is {number}")
         return number
 
@@ -738,7 +744,7 @@ class Envs:
         """Undiscounted returns (S, E) of new episodes, others at every step; act: (S, E, O) -> (S, E, A).
         They end early once there is something in `stops`."""
         episodes = self.n // len(seeds)
-        self.start(np.concatenate([random_seeds(episodes, seed, step) for seed in seeds]))
+        self.start(np.concatenate([random_seeds(episodes, seed, step) for seed in seeds]), stops)
         running = np.arange(self.n)
         while len(running) and not stops:
             obs = torch.as_tensor(self.obs, dtype=torch.float32).unflatten(0, (len(seeds), episodes))
@@ -762,10 +768,15 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
             raise ValueError(
                 f"{option} is not a number, True, False, None, or text in single quotes"
             ) from None
-        # To Gymnasium -1 means no limit, and an evaluation may then never end.
-        if key == "max_episode_steps" and not kwargs[key] > 0:
-            raise ValueError(f"{option} is not above 0")
+    limit = kwargs.get("max_episode_steps")
+    # To Gymnasium -1 means none, and an evaluation may then never end.
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"max_episode_steps={limit!r} is not a whole number above 0")
     return gym.make(name, **kwargs)
+
+
+def leads_elsewhere(i: int, what: str) -> NoReturn:
+    raise RuntimeError(what)
 
 
 def flattened(env: gym.Env) -> gym.Env:
@@ -778,13 +789,11 @@ def flattened(env: gym.Env) -> gym.Env:
 
 
 def random_state_of(env: gym.Env) -> dict:
-    """The state of an environment's generator, a new or an old one of numpy's, in plain numbers and lists"""
+    """The state of an environment's generator, a new or an old one of numpy's"""
     generator = env.unwrapped.np_random
     if isinstance(generator, np.random.RandomState):
-        state = generator.get_state(legacy=False)
-    else:
-        state = generator.bit_generator.state
-    return json.loads(json.dumps(state, default=np.ndarray.tolist))
+        return plain(generator.get_state(legacy=False))
+    return plain(generator.bit_generator.state)
 
 
 def set_random_state(env: gym.Env, state: dict) -> None:
@@ -799,6 +808,21 @@ def seed_globals(seed: int) -> None:
     """Of the generators that all share; some environments draw from them."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+def global_state() -> dict:
+    return plain({"random": random.getstate(), "numpy": np.random.get_state(legacy=False)})
+
+
+def set_global_state(state: dict) -> None:
+    version, numbers, gauss = state["random"]
+    random.setstate((version, tuple(numbers), gauss))
+    np.random.set_state(state["numpy"])
+
+
+def plain(state) -> dict:
+    """With lists for tuples and arrays, as a checkpoint may hold them"""
+    return json.loads(json.dumps(state, default=np.ndarray.tolist))
 
 
 def random_seeds(n: int, *entropy: int) -> np.ndarray:
@@ -868,10 +892,11 @@ class Runs:
         self.signals = []
         self.compiles = can_compile(args)
         self.is_compiling = False
-        self.unevaluated = False  # whether a signal has cut an evaluation short
+        self.evaluating = 0  # the step of an evaluation that goes on, or that a signal has cut short
         self.inexact = set()  # seeds that could not be brought back to where they were
         self.other_versions = set()  # runs beside these that an earlier version of this file has made
 
+        self.refuse_others()
         for path in self.paths:
             self.refuse(path)
         self.try_environment()
@@ -884,8 +909,8 @@ class Runs:
             else:
                 self.create(s)
         self.first_step = self.step
-        self.envs.on_fault = self.fault_in_training
-        self.eval_envs.on_fault = self.fault_in_evaluation
+        self.envs.on_fault = self.fault
+        self.eval_envs.on_fault = self.fault
 
         say(*self.paths, f"on {device}, from step {self.step:,}")
         self.say_what_is_odd()
@@ -922,7 +947,7 @@ class Runs:
         self.task = self.bar.tasks[0]
         self.shown = time.monotonic()
         self.bar.start()
-        if self.unevaluated:
+        if self.evaluating:
             self.evaluate(self.step)
             if self.signals:
                 self.stop()
@@ -955,25 +980,24 @@ class Runs:
         """The function, which its first call compiles; uncompiled where that fails"""
         graph = self.device.type == "cuda" and self.args.compile == "graph"
         options = {"triton.cudagraphs": graph}
-        used = torch.compile(function, fullgraph=True, dynamic=False, options=options)
-        is_new = True
+        fast = torch.compile(function, fullgraph=True, dynamic=False, options=options)
+        used = None  # until it is known whether it can be compiled
 
         def call(*inputs):
-            nonlocal used, is_new
-            if not is_new:
+            nonlocal used
+            if used:
                 return used(*inputs)
             self.is_compiling = True
             try:
-                outputs = used(*inputs)
+                outputs = fast(*inputs)
+                used = fast
             except Exception as error:  # noqa: BLE001  a compiler may fail in many ways
                 say(f"not compiled, and therefore slower: {shortened(described(error), 200)}")
                 for path in self.paths:
-                    config = load(path / "config.json")
-                    write_json(path / "config.json", {**config, "compiled": False})
-                used = function
+                    write_json(path / "config.json", load(path / "config.json") | {"compiled": False})
                 outputs = function(*inputs)
+                used = function
             self.is_compiling = False
-            is_new = False
             return outputs
 
         return call
@@ -1002,20 +1026,18 @@ class Runs:
         with contextlib.suppress(OSError):  # the terminal is gone
             self.bar.stop()
 
-    def fault_in_training(self, i: int, what: str) -> NoReturn:
-        """Ends the program: training's environment i does not hold to its contract."""
+    def fault(self, i: int, what: str) -> NoReturn:
+        """Ends the program: environment i, of training or an evaluation, does not hold to its contract. The
+        last frames of an exception go to seedN.log beside the run."""
+        self.hide_bar()
         each = self.envs.n // len(self.paths)
         step = self.first_step + each * self.envs.moves
-        self.end_by_fault(i // each, f"{what} at step {step:,}")
-
-    def fault_in_evaluation(self, i: int, what: str) -> NoReturn:
-        self.end_by_fault(i // self.args.eval_episodes, f"{what} in the evaluation after step {self.step:,}")
-
-    def end_by_fault(self, s: int, what: str) -> NoReturn:
-        """Ends the program with what an environment of seed s did; where it was from an exception, the last
-        frames go to seedN.log beside the run."""
-        self.hide_bar()
-        what = f"the environment's {what} (seed {self.seeds[s]})"
+        when = f"at step {step:,}"
+        if self.evaluating:
+            each = self.args.eval_episodes
+            when = f"in the evaluation at step {self.evaluating:,}"
+        s = i // each
+        what = f"the environment's {what} {when} (seed {self.seeds[s]})"
         if sys.exc_info()[1]:
             log = self.paths[s].with_name(f"{self.paths[s].name}.log")
             with open(log, "a") as file:
@@ -1025,16 +1047,20 @@ class Runs:
 
     # Beginning, and going on
 
-    def refuse(self, path: Path) -> None:
-        """Ends the program where a run must not be begun, or cannot be gone on with."""
-        for config in path.parent.glob("seed*/config.json"):
+    def refuse_others(self) -> None:
+        """Ends the program where a folder holds runs of another algorithm of this one's name."""
+        this = source_hash()
+        for config in self.paths[0].parent.glob("seed*/config.json"):
             other, source = recorded_file(config)
-            if source == source_hash():
+            if source == this:
                 continue
             if other != Path(__file__).resolve():
                 which = f"{other}, another algorithm or another version of this file"
                 fail(f"{config.parent} holds runs of {which}; give this one a --tag")
             self.other_versions.add(str(config.parent))
+
+    def refuse(self, path: Path) -> None:
+        """Ends the program where a run must not be begun, or cannot be gone on with."""
         if not path.exists() or self.args.overwrite:
             if self.args.resume:
                 fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
@@ -1043,15 +1069,15 @@ class Runs:
         if changed:
             fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         finished = finished_step(path)
+        is_longer = self.args.total_timesteps > finished
+        # A program that is killed while it finishes leaves some seeds finished and others not.
         all_finished = all(finished_step(other) for other in self.paths)
-        # Where the program was killed while it finished, seed by seed, the others go on.
-        ends_here = all_finished and self.args.total_timesteps <= finished
-        if finished and (not self.args.resume or ends_here):
+        if finished and not (self.args.resume and (is_longer or not all_finished)):
             longer = "--resume with a larger --total-timesteps makes it longer"
             fail(f"{path} is finished at step {finished:,}; {longer}, --overwrite starts again")
         if not self.args.resume:
             fail(f"{path} exists; --resume continues it, --overwrite starts again")
-        if finished and self.args.total_timesteps > finished:
+        if finished and is_longer:
             self.refuse_longer(path, finished)
 
     def try_environment(self) -> None:
@@ -1076,7 +1102,9 @@ class Runs:
         others = {}
         for config in path.parents[1].glob(f"{ALGO}-k{self.args.k}*/{path.name}/config.json"):
             with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
-                others[config.parent] = self.changes(load(config))
+                changed = self.changes(load(config))
+                if changed:
+                    others[config.parent] = changed
         if not others:
             return ""
         other = min(others, key=lambda other: len(others[other]))
@@ -1108,11 +1136,13 @@ class Runs:
 
     def take_up(self, s: int, saved: dict) -> None:
         """Seed s as it was at a checkpoint, but for its files. Many errors: the checkpoint is damaged."""
-        if type(saved["step"]) is not int or type(saved["wall_time"]) is not float:
-            raise TypeError("step or wall_time")
+        if not 0 <= saved["step"] <= 10**12 or not 0 <= saved["wall_time"] < 10**12:
+            raise ValueError("step or wall_time")
         for name, header in HEADERS.items():
-            if not saved["csv"][name].startswith(header):
+            text = saved["csv"][name]
+            if not text.startswith(header) or not text.isascii():
                 raise ValueError(f"{name}.csv")
+            last_row(text)
         if self.buffer:
             replay = self.paths[s] / "checkpoint/replay.f32"
             if saved["replay"] != saved["step"] * self.buffer.row_bytes:
@@ -1120,16 +1150,17 @@ class Runs:
             if not replay.exists() or replay.stat().st_size < saved["replay"]:
                 fail(f"{replay} is missing or damaged; start again with --overwrite")
         for name, x in self.learnt(s).items():
-            if x.shape != saved["learnt"][name].shape:
-                raise ValueError(name)  # copy_ would broadcast it
-            x.copy_(saved["learnt"][name])
+            y = saved["learnt"][name]
+            # copy_ would take other shapes and types.
+            if x.shape != y.shape or x.dtype != y.dtype or not y.isfinite().all():
+                raise ValueError(name)
+            x.copy_(y)
         self.generators[s].set_state(saved["generator"])
-        self.unevaluated = bool(saved["unevaluated"])
-        for i, random_state, actions, obs in zip(
-            self.envs_of(s), saved["random_state"], saved["actions"], saved["obs"], strict=True
-        ):
+        self.evaluating = saved["step"] if saved["evaluating"] else 0
+        episodes = [saved[name] for name in ("random_state", "actions", "obs", "returns")]
+        for i, random_state, actions, obs, total in zip(self.envs_of(s), *episodes, strict=True):
             actions = actions.reshape(len(actions), self.envs.action_size)
-            if not self.envs.replay(i, random_state, actions.numpy(), obs.numpy()):
+            if not self.envs.replay(i, random_state, actions.numpy(), obs.numpy(), total.item()):
                 self.inexact.add(s)
         set_global_state(saved["global_random_state"])  # last, as environments may draw from it
 
@@ -1158,10 +1189,10 @@ class Runs:
             (path / f"{name}.csv").write_text(saved["csv"][name])
         if self.buffer:
             self.buffer.read_from(path / "checkpoint/replay.f32", s, saved["replay"])
-        episode = last_row(path / "episodes.csv")
+        episode = last_row(saved["csv"]["episodes"])
         if episode:
             self.last_returns[s] = episode["episodic_return"]
-        evaluation = last_row(path / "eval.csv")
+        evaluation = last_row(saved["csv"]["eval"])
         if evaluation:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
@@ -1183,15 +1214,18 @@ class Runs:
             say(f"note: seed {self.seeds[s]} cannot be resumed exactly and begins a new episode: {why}")
         env = self.envs.envs[0]
         if isinstance(env, gym.wrappers.FlattenObservation):
-            say(f"observations are flattened to {self.envs.obs_size} numbers: {env.env.observation_space}")
+            space = shortened(str(env.env.observation_space), 200)
+            say(f"observations are flattened to {self.envs.obs_size} numbers: {space}")
         if env.spec and env.spec.max_episode_steps is None:
             limit = f"--env {env_id},max_episode_steps=1000"
             say(f"note: {env_id} has no time limit, and an episode may never end; {limit} would set one")
         if self.buffer:
-            size = max(1, self.buffer.row_bytes * self.args.total_timesteps / 1e6)
+            on_disk = max(1, self.buffer.row_bytes * self.args.total_timesteps / 1e6)
+            in_memory = max(1, self.buffer.row_bytes * self.buffer.capacity / 1e6)
+            sizes = f"{in_memory:,.0f} MB of memory and {on_disk:,.0f} MB of disk space"
             keep = self.args.keep_replay
             end = "--no-keep-replay deletes it at the end" if keep else "it is deleted at the end"
-            say(f"each seed's replay will take {size:,.0f} MB of disk space; {end}")
+            say(f"each seed's replay will take {sizes}; {end}")
 
     def args_of(self, s: int) -> dict:
         """The options of seed s alone, as its config.json has them"""
@@ -1248,12 +1282,14 @@ class Runs:
     def evaluate(self, step: int) -> None:
         """Returns of the deterministic policy in environments of its own. A signal cuts it short; it is then
         made when the run goes on."""
-        self.unevaluated = True
+        self.evaluating = step
+        before = global_state()
         actor = copy.deepcopy(self.agent.actor)  # a policy with a memory begins anew
         returns = self.eval_envs.evaluate(actor.act, self.seeds, step, self.signals)
         if self.signals:
+            set_global_state(before)
             return
-        self.unevaluated = False
+        self.evaluating = 0
         for s, of_seed in enumerate(returns):
             mean, std = of_seed.mean(), of_seed.std()
             self.record(s, "eval", step, eval_return=mean, eval_return_std=std, eval_episodes=len(of_seed))
@@ -1320,11 +1356,12 @@ class Runs:
             "csv": {name: (path / f"{name}.csv").read_text() for name in HEADERS},
             "learnt": {name: x.clone() for name, x in self.learnt(s).items()},
             "generator": self.generators[s].get_state(),
-            "unevaluated": self.unevaluated,
+            "evaluating": bool(self.evaluating),
             "global_random_state": global_state(),
             "random_state": [self.envs.random_state[i] for i in self.envs_of(s)],
             "actions": [torch.tensor(np.array(self.envs.actions[i])) for i in self.envs_of(s)],
             "obs": torch.tensor(self.envs.obs[self.envs_of(s)]),
+            "returns": torch.tensor(self.envs.returns[self.envs_of(s)]),
         }
         if self.buffer:
             state["replay"] = self.buffer.append_to(path / "checkpoint/replay.f32", s)
@@ -1333,18 +1370,22 @@ class Runs:
     def finish(self) -> list[Path]:
         """The last evaluation, where it was not due anyway, and done.json; returns the run directories."""
         total = self.args.total_timesteps
-        if any(last_row(path / "eval.csv").get("step") != total for path in self.paths):
+        if any(self.last_evaluation(path).get("step") != total for path in self.paths):
             # A run that is made longer would not have made this one: no checkpoint holds it.
             self.evaluate(total)
             if self.signals:
                 self.stop()
         for path in self.paths:
-            done = last_row(path / "eval.csv")
-            done |= {"step": total, "wall_time": time.monotonic() - self.began}
-            write_json(path / "done.json", done)
-            if self.buffer and not self.args.keep_replay:
+            figures = {"step": total, "wall_time": time.monotonic() - self.began}
+            write_json(path / "done.json", self.last_evaluation(path) | figures)
+        # Now that all are done: those that are not are resumed with their replay.
+        if self.buffer and not self.args.keep_replay:
+            for path in self.paths:
                 (path / "checkpoint/replay.f32").unlink()
         return self.paths
+
+    def last_evaluation(self, path: Path) -> dict[str, float]:
+        return last_row((path / "eval.csv").read_text())
 
 
 def say(*words) -> None:
@@ -1365,22 +1406,10 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def shortened(value, length: int = 60) -> str:
-    """A value's text in one line, its end cut off"""
-    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+def shortened(text: str, length: int = 60) -> str:
+    """In one line, its end cut off"""
+    text = " ".join(text.split())
     return text if len(text) <= length else f"{text[:length]}..."
-
-
-def global_state() -> dict:
-    """Of the generators that all share, in plain numbers and lists"""
-    state = {"random": random.getstate(), "numpy": np.random.get_state(legacy=False)}
-    return json.loads(json.dumps(state, default=np.ndarray.tolist))
-
-
-def set_global_state(state: dict) -> None:
-    version, numbers, gauss = state["random"]
-    random.setstate((version, tuple(numbers), gauss))
-    np.random.set_state(state["numpy"])
 
 
 def commit_of(file: Path) -> str:
@@ -1405,10 +1434,12 @@ def spread(values: dict[int, float]) -> str:
     return mean if len(numbers) == 1 else f"{mean} ({min(numbers):.0f} to {max(numbers):.0f})"
 
 
-def last_row(file: Path) -> dict[str, float]:
-    """The last row of a CSV file of numbers by its columns; empty if there is none"""
-    names, *rows = file.read_text().split()
-    return dict(zip(names.split(","), map(float, rows[-1].split(",")))) if rows else {}
+def last_row(text: str) -> dict[str, float]:
+    """The last row of a CSV text by its columns; empty if there is none. ValueError: these are no numbers."""
+    names, *rows = text.split()
+    if not rows:
+        return {}
+    return dict(zip(names.split(","), map(float, rows[-1].split(",")), strict=True))
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -1430,21 +1461,25 @@ def source_hash() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:10]
 
 
+def content_of(file: Path) -> dict:
+    """What a JSON file holds; empty where it is damaged"""
+    try:
+        return dict(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return {}
+
+
 def recorded_file(config: Path) -> tuple[Path, str]:
     """The algorithm file that a config.json names, and its hash; this file's, where it names none"""
-    try:
-        recorded = json.loads(config.read_text())
-        return Path(recorded["file"]), recorded["source"]
-    except Exception:  # noqa: BLE001  there may be anything
+    recorded = content_of(config)
+    if type(recorded.get("file")) is not str:
         return Path(__file__).resolve(), source_hash()
+    return Path(recorded["file"]), recorded.get("source")
 
 
 def finished_step(path: Path) -> int:
     """The step at which a run was finished; 0: it is not, or its done.json is damaged"""
-    try:
-        step = json.loads((path / "done.json").read_text())["step"]
-    except Exception:  # noqa: BLE001  there may be anything
-        return 0
+    step = content_of(path / "done.json").get("step")
     return step if type(step) is int else 0
 
 
@@ -1455,12 +1490,12 @@ def load(path: Path) -> dict:
             config = json.loads(path.read_text())
             return {**config, "args": dict(config["args"])}
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip():  # torch does not look at its checksums
-                raise ValueError
+            if archive.testzip():  # torch does not look at them
+                raise ValueError("a checksum does not fit")
         return dict(torch.load(path, "cpu", weights_only=True))
     except Exception as error:  # noqa: BLE001  torch raises many kinds
         anew = "start again, without --resume or with --overwrite"
-        fail(f"{path} is missing or damaged ({type(error).__name__}); {anew}")
+        fail(f"{path} is missing or damaged ({shortened(described(error), 100)}); {anew}")
 
 
 def load_part(run_dir: str | Path, part: str) -> dict[str, Tensor]:
@@ -1475,21 +1510,21 @@ def load_part(run_dir: str | Path, part: str) -> dict[str, Tensor]:
 def check(args: Args) -> None:
     """Ends the program where a value is out of its range, or two options contradict each other."""
     from_zero = ("seed", "random_steps", "baseline_samples")
-    up_to_one = ("gamma", "gae_lambda", "tau", "learning_rate")
-    up_to_thousand = ("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs")
+    highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate"), 1)
+    highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
     for name, value in asdict(args).items():
         option = f"--{name.replace('_', '-')}"
         if type(value) in (int, float):
             low = 0 if type(value) is float or name in from_zero else 1
-            high = 10**12
-            if name in up_to_one:
-                high = 1
-            if name in up_to_thousand:
-                high = 1000
+            high = highest.get(name, 10**12)
             if not low <= value <= high:  # NaN too
                 fail(f"{option} must be from {low} to {high:g}, not {value}")
-        if type(value) is str and not value.isprintable():
+        # Control characters, and halves of characters, which no file can hold
+        if type(value) is str and re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
             fail(f"{option} must be printable text, not {value!r}")
+    for name in ("eval_episodes", "num_envs"):
+        if args.num_seeds * getattr(args, name, 1) > 10_000:
+            fail(f"--num-seeds times --{name.replace('_', '-')} must be at most 10,000, a copy of --env each")
     if hasattr(args, "num_envs"):  # the PPO family
         if args.total_timesteps % args.num_envs:
             fail("--total-timesteps must be a multiple of --num-envs")
@@ -1506,10 +1541,10 @@ def check(args: Args) -> None:
 def check_memory(args: Args, device: torch.device, envs: Envs) -> None:
     """Ends the program where training certainly needs more memory than there is."""
     needed = memory_needed(args, envs)
-    needed += 50_000 * args.num_seeds * args.eval_episodes  # bytes of an environment
     sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit
-        sizes.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    with contextlib.suppress(OSError, ValueError, IndexError):  # no container, or one without a limit
+        group = Path("/proc/self/cgroup").read_text().split("::")[1].strip()
+        sizes.append(int(Path(f"/sys/fs/cgroup{group}/memory.max").read_text()))
     if device.type == "cuda":
         sizes = [torch.cuda.mem_get_info(device)[1]]
     if needed > min(sizes):
@@ -1525,4 +1560,7 @@ def fail(message: str, status: int = 2) -> NoReturn:
 
 
 if __name__ == "__main__":
-    train(tyro.cli(Args))
+    try:
+        train(tyro.cli(Args))
+    except OSError as error:
+        fail(str(error), 1)

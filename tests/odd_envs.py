@@ -6,33 +6,38 @@ import gymnasium as gym
 import numpy as np
 from common import Toy
 
-# What a step returns is changed so, from the step `at` on.
-STEPS = {
-    "plain": lambda obs, reward, terminated, truncated, info: (obs, reward, terminated, truncated, info),
-    "flags are integers": lambda obs, reward, end, cut, info: (obs, reward, int(end), int(cut), info),
-    "flags are numbers": lambda obs, reward, end, cut, info: (obs, reward, float(end), float(cut), info),
-    "flags are arrays": lambda obs, reward, end, cut, info: (
-        obs,
-        reward,
-        np.array([end]),
-        np.array(cut),
-        info,
-    ),
-    "reward is an array": lambda obs, reward, *rest: (obs, np.array([reward]), *rest),
-    "reward has no axes": lambda obs, reward, *rest: (obs, np.array(reward), *rest),
-    "observation is a list": lambda obs, *rest: (list(obs), *rest),
-    "reward is None": lambda obs, reward, *rest: (obs, None, *rest),
-    "reward is text": lambda obs, reward, *rest: (obs, "much", *rest),
-    "reward has two numbers": lambda obs, reward, *rest: (obs, np.ones(2), *rest),
-    "reward is nan": lambda obs, reward, *rest: (obs, np.nan, *rest),
-    "reward is infinite": lambda obs, reward, *rest: (obs, -np.inf, *rest),
-    "observation is short": lambda obs, *rest: (obs[:1], *rest),
-    "observation has an axis more": lambda obs, *rest: (obs[None], *rest),
-    "observation is None": lambda obs, *rest: (None, *rest),
-    "observation is nan": lambda obs, *rest: (obs * np.nan, *rest),
-    "flag is None": lambda obs, reward, end, *rest: (obs, reward, None, *rest),
-    "old gym": lambda obs, reward, end, cut, info: (obs, reward, end or cut, info),
+FLAGS = {
+    "flag is None": lambda flag: None,
+    "flags are integers": int,
+    "flags are numbers": float,
+    "flags are arrays": lambda flag: np.array([flag]),
 }
+
+
+def odd_reward(how, reward):
+    odd = {
+        "reward is an array": np.array([reward]),
+        "reward has no axes": np.array(reward),
+        "reward is None": None,
+        "reward is text": "much",
+        "reward has two numbers": np.ones(2),
+        "reward is nan": np.nan,
+        "reward is infinite": -np.inf,
+        "reward is infinite in float32": 1e39,
+    }
+    return odd.get(how, reward)
+
+
+def odd_observation(how, obs):
+    odd = {
+        "observation is a list": list(obs),
+        "observation is short": obs[:1],
+        "observation has an axis more": obs[None],
+        "observation is None": None,
+        "observation is nan": np.full(2, np.nan),
+        "observation is infinite in float32": np.full(2, 1e300),
+    }
+    return odd.get(how, obs)
 
 
 class Odd(Toy):
@@ -57,7 +62,13 @@ class Odd(Toy):
             return result
         if self.how == "step raises":
             raise RuntimeError("the motor\nis broken")
-        return STEPS.get(self.how, STEPS["plain"])(*result)
+        obs, reward, terminated, truncated, info = result
+        if self.how == "old gym":
+            return obs, reward, terminated or truncated, info
+        flag = FLAGS.get(self.how, bool)
+        obs = odd_observation(self.how, obs)
+        reward = odd_reward(self.how, reward)
+        return obs, reward, flag(terminated), flag(truncated), info
 
 
 class Unseeded(Toy):
@@ -85,7 +96,7 @@ class OldGenerator(Toy):
 
 class Hidden(Toy):
     """Has a state that no replay brings back: a generator of its own, or a count of its episodes, or the
-    generators that all share."""
+    generators that all share. It shows in observations and rewards, in rewards alone, or as an exception."""
 
     def __init__(self, where="own"):
         super().__init__(length=50)
@@ -96,7 +107,7 @@ class Hidden(Toy):
     def disturb(self, obs):
         shared = random.random() + np.random.normal()
         values = {"own": self.rng.normal(), "episodes": self.episodes, "shared": shared}
-        return obs + values[self.where]
+        return obs + values.get(self.where, 0)
 
     def reset(self, *, seed=None, options=None):
         obs, info = super().reset(seed=seed)
@@ -106,6 +117,10 @@ class Hidden(Toy):
     def step(self, action):
         obs, reward, *rest = super().step(action)
         obs = self.disturb(obs)
+        if self.where == "reward":
+            reward += self.rng.normal()
+        if self.where == "raises" and self.episodes == 2 and self.total < 100:
+            raise RuntimeError("begun in the middle")
         return obs, reward + obs[0], *rest
 
 

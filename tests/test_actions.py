@@ -57,10 +57,13 @@ def test_bounds_give_scale_and_shift():
     assert envs.shift.tolist() == [1.0, 1.25, 0.5]
 
 
+LARGEST = ([-3.4028235e38] * 2, [3.4028235e38] * 2)
+
+
 @pytest.mark.parametrize(
     "low, high",
-    [([-1.0, 2.0], [1.0, 2.0]), ([-np.inf, -1.0], [1.0, 1.0]), ([-1.0, -np.inf], [1.0, np.inf])],
-    ids=["low is high", "one is infinite", "both are infinite"],
+    [([-1.0, 2.0], [1.0, 2.0]), ([-np.inf, -1.0], [1.0, 1.0]), ([-1.0, -np.inf], [1.0, np.inf]), LARGEST],
+    ids=["low is high", "one is infinite", "both are infinite", "float32's largest"],
 )
 @pytest.mark.filterwarnings("ignore:.*action space")
 def test_bounds_that_give_no_unit_are_refused(tmp_path, monkeypatch, capsys, low, high):

@@ -3,9 +3,9 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
-import torch
 from common import MODULES, failed, flags, json_of, make_args, refused, train
 
 ABSURD = {
@@ -14,6 +14,7 @@ ABSURD = {
     "eval_episodes": 2**31,
     "seed": -1,
 }
+TOGETHER = [("sac", "eval_episodes"), ("ppo", "num_envs")]
 ABSURD_PPO = {"num_envs": 2**31, "update_epochs": 10**12}
 
 
@@ -30,6 +31,14 @@ def test_absurd_sizes_of_rollouts_are_one_line(pmoe_here, tmp_path, name, value)
     refused(
         pmoe_here("run", "ppo", *flags("ppo", **{name: value})), f"--{name.replace('_', '-')}", str(value)
     )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("algo, name", TOGETHER)
+def test_too_many_environments_are_one_line(pmoe_here, tmp_path, algo, name):
+    words = flags(algo, num_seeds=1000, **{name: 1000}, total_timesteps=1000)
+    option = f"--{name.replace('_', '-')}"
+    refused(pmoe_here("run", algo, *words), f"--num-seeds times {option} must be at most 10,000")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -65,24 +74,29 @@ def test_the_estimate_of_the_replay(tmp_path, monkeypatch):
     assert short < 0.01 * one
 
 
+MEASURE = """
+import resource, sys, torch
+from pmoe import pmoe_sac as module
+envs = module.Envs("Pendulum-v1", 1)
+args = module.Args(k=4, batch_size=20_000, total_timesteps=1)
+generators = [torch.Generator().manual_seed(0)]
+agent = module.Agent(args, envs.obs_size, envs.action_size, generators)
+noise = module.draw_noise(generators, 2 * args.batch_size, agent.draws, envs.action_size)
+shapes = [envs.obs_size, envs.action_size, envs.obs_size, 1, 1]
+batch = module.Batch(*[torch.zeros(1, args.batch_size, size) for size in shapes])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+agent.update(batch, *noise)
+taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(module.memory_needed(args, envs), taken)
+"""
+
+
 def test_the_estimate_is_below_what_an_update_takes():
     """Else a run that fits would be refused."""
-    import gc
-    import resource
-
-    module = MODULES["sac"]
-    envs = module.Envs("Pendulum-v1", 1)
-    args = module.Args(k=4, batch_size=20_000, total_timesteps=1)
-    agent = module.Agent(args, envs.obs_size, envs.action_size, [torch.Generator().manual_seed(0)])
-    generators = [torch.Generator().manual_seed(0)]
-    noise = module.draw_noise(generators, 2 * args.batch_size, agent.draws, envs.action_size)
-    shapes = [envs.obs_size, envs.action_size, envs.obs_size, 1, 1]
-    batch = module.Batch(*[torch.zeros(1, args.batch_size, size) for size in shapes])
-    gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    agent.update(batch, *noise)
-    taken = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-    assert 0 < module.memory_needed(args, envs) < taken + 10**9
+    command = [sys.executable, "-c", MEASURE]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    needed, taken = map(float, result.stdout.split())
+    assert 0.1 * taken < needed < taken
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\x1b[31m", "a\udc80"])

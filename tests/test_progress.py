@@ -117,7 +117,7 @@ def test_how_large_the_replay_will_be(tmp_path, capsys, keep):
     line = capsys.readouterr().out.splitlines()[1]
     # Observation 2, action 2, observation 2, reward and end 1 each: eight numbers of four bytes
     ending = "--no-keep-replay deletes it at the end" if keep else "it is deleted at the end"
-    assert line == f"each seed's replay will take 3 MB of disk space; {ending}"
+    assert line == f"each seed's replay will take 3 MB of memory and 3 MB of disk space; {ending}"
 
 
 # At a terminal

@@ -464,9 +464,9 @@ def last_written(run_dir):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_resumed_is_as_never_stopped(tmp_path, loop):
+def test_killed_at_any_moment_and_resumed_is_as_never_stopped(tmp_path, algo):
     fields = {"env_id": "Humanoid-v4", "total_timesteps": 400, "checkpoint_every": 7, "num_seeds": 2}
-    command = [PMOE, "run", loop, *flags(loop, **fields)]
+    command = [PMOE, "run", algo, *flags(algo, **fields)]
     quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL}
     subprocess.run([*command, "--run-dir", "straight"], check=True, **quiet)
 

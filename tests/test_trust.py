@@ -40,7 +40,7 @@ def stopped(monkeypatch, run_dir, algo="sac", at=230, **fields):
 # What is not in np_random
 
 
-@pytest.mark.parametrize("where", ["own", "episodes"])
+@pytest.mark.parametrize("where", ["own", "episodes", "reward"])
 def test_a_hidden_state_is_told(tmp_path, monkeypatch, capsys, where):
     fields = {"env_id": f"Hidden-v0,where='{where}'", **HIDDEN}
     path = stopped(monkeypatch, tmp_path, **fields)
@@ -53,6 +53,18 @@ def test_a_hidden_state_is_told(tmp_path, monkeypatch, capsys, where):
     # The unfinished episode is gone, and a new one of 50 steps began.
     steps = [int(row["step"]) for row in rows_of(path / "episodes.csv")]
     assert steps == [50, 100, 150, 200, step + 50]
+
+
+def test_a_replay_that_raises_is_no_end(tmp_path, monkeypatch, capsys):
+    """Where a hidden state makes a step fail that did not fail before"""
+    fields = {"env_id": "Hidden-v0,where='raises'", **HIDDEN}
+    stopped(monkeypatch, tmp_path, at=130, **fields)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        train("sac", tmp_path, resume=True, **fields)
+    out, error = capsys.readouterr()
+    assert "cannot be resumed exactly" in out
+    assert "the environment's step failed: RuntimeError: begun in the middle" in error
 
 
 def test_an_exact_resume_says_nothing(tmp_path, monkeypatch, capsys):
@@ -95,9 +107,11 @@ def test_a_checkpoint_brings_shared_generators_back(tmp_path, monkeypatch):
 # Killed while it finishes
 
 
-@pytest.mark.parametrize("algo", ["sac", "ppo"])
-def test_killed_between_the_seeds_ends(tmp_path, monkeypatch, algo):
-    fields = {"num_seeds": 2, "total_timesteps": 250}
+@pytest.mark.parametrize(
+    "algo, options", [("sac", {}), ("sac", {"keep_replay": False}), ("ppo", {})], ids=str
+)
+def test_killed_between_the_seeds_ends(tmp_path, monkeypatch, algo, options):
+    fields = {"num_seeds": 2, "total_timesteps": 250, **options}
     straight = train(algo, tmp_path / "straight", **fields)
     replace = os.replace
     done = []
@@ -156,7 +170,19 @@ def in_learnt(change):
     return damage
 
 
-STATE = ["step", "wall_time", "csv", "learnt", "generator", "random_state", "actions", "obs", "unevaluated"]
+TEXTS = dict(MODULES["sac"].HEADERS)
+STATE = [
+    "step",
+    "wall_time",
+    "csv",
+    "learnt",
+    "generator",
+    "random_state",
+    "actions",
+    "obs",
+    "returns",
+    "evaluating",
+]
 DAMAGES = {f"no {name}": without(name) for name in [*STATE, "replay", "global_random_state"]}
 DAMAGES |= {f"{name} is text": with_value(name, "text") for name in [*STATE[:-1], "replay"]}
 DAMAGES |= {
@@ -168,6 +194,14 @@ DAMAGES |= {
     "a weight that is a list": in_learnt(torch.Tensor.tolist),
     "a huge step": with_value("step", 10**30),
     "a negative replay": with_value("replay", -36),
+    "a negative step": lambda state: state.update(step=-5, replay=-5 * 36),
+    "an endless time": with_value("wall_time", float("inf")),
+    "shared generators are text": with_value("global_random_state", {"random": "text", "numpy": "text"}),
+    "a weight that is no number": in_learnt(lambda x: x * float("nan")),
+    "a complex weight": in_learnt(lambda x: x.to(torch.complex64)),
+    "a row of text": with_value("csv", {**TEXTS, "eval": TEXTS["eval"] + "x,y,z,w\n"}),
+    "a short row": with_value("csv", {**TEXTS, "episodes": TEXTS["episodes"] + "1,2\n"}),
+    "half a character": with_value("csv", {**TEXTS, "eval": TEXTS["eval"] + "\ud800\n"}),
     "another generator's state": with_value("random_state", [{"bit_generator": "MT19937"}]),
     "actions of another size": with_value("actions", [torch.zeros(3, 7)]),
     "no list": lambda state: state.clear(),
