@@ -134,7 +134,7 @@ def values(hint) -> st.SearchStrategy:
     """Of an option, as TOML has them; whole numbers for some that need not be"""
     kinds = typing.get_args(hint) if typing.get_origin(hint) not in (None, typing.Literal) else (hint,)
     each = {
-        int: st.integers(1, 10**6),
+        int: st.integers(1, 1000),
         float: st.floats(0, 1) | st.integers(0, 1),
         bool: st.booleans(),
         str: st.sampled_from(["", "x", "a/b", "-v", "--k=3", "two words", "ü = 'q'"]),

@@ -582,9 +582,9 @@ def test_every_episode_begins_without_an_option_in_a_real_run(tmp_path, monkeypa
         rollouts.append(rollout.drawn)
         return estimate(agent, rollout)
 
-    def note(envs, act, seeds, step):
+    def note(envs, act, *args):
         options.append(act.__self__.option)
-        return evaluate(envs, act, seeds, step)
+        return evaluate(envs, act, *args)
 
     monkeypatch.setattr(dac_ppo.Agent, "estimate", look)
     monkeypatch.setattr(dac_ppo.Envs, "evaluate", note)

@@ -114,7 +114,7 @@ def test_how_large_the_replay_will_be(tmp_path, capsys, keep):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Enough):
         patch.setattr("pmoe.pmoe_sac.Runs.__enter__", stop)
         train("sac", tmp_path, **fields)
-    line = capsys.readouterr().out.splitlines()[1]
+    line = capsys.readouterr().out.splitlines()[-1]
     # Observation 2, action 2, observation 2, reward and end 1 each: eight numbers of four bytes
     ending = "--no-keep-replay deletes it at the end" if keep else "it is deleted at the end"
     assert line == f"each seed's replay will take 3 MB of memory and 3 MB of disk space; {ending}"
