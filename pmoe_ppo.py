@@ -581,10 +581,10 @@ def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
 
 
 def memory_needed(args: Args, envs: "Envs") -> float:
-    """Bytes at least, for a rollout with its noise, and for what Q keeps of a minibatch's proposals"""
+    """Bytes at least, for a rollout with its noise, and for one layer of Q in an update"""
     steps = args.num_envs * args.num_steps
     rollout = steps * (3 * envs.obs_size + (2 + args.k) * envs.action_size)
-    critic = args.minibatch_size * args.k * 4 * 64
+    critic = args.minibatch_size * args.k * 64
     return 4 * args.num_seeds * (rollout + critic)
 
 

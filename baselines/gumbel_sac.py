@@ -488,10 +488,10 @@ class ReplayBuffer:
 
 
 def memory_needed(args: Args, envs: "Envs") -> float:
-    """Bytes at least, for the replay and for what the critics keep in an update"""
+    """Bytes at least, for the replay and for one layer of both critics in an update"""
     transitions = min(args.buffer_size, args.total_timesteps)
     replay = transitions * (2 * envs.obs_size + envs.action_size + 2)
-    critics = args.batch_size * args.k * 4 * 256
+    critics = args.batch_size * args.k * 2 * 256
     return 4 * args.num_seeds * (replay + critics)
 
 

@@ -210,7 +210,7 @@ def test_an_evaluation_that_never_ends_hears_signals(tmp_path, monkeypatch, caps
     fields = {"env_id": "Endless-v0", "total_timesteps": 100, "eval_every": 50, "eval_episodes": 2}
     with monkeypatch.context() as patch:
         # The second evaluation would be the hundredth step's.
-        at_move(patch, algo, 5000, lambda: signal.raise_signal(signal.SIGTERM))
+        at_move(patch, algo, 1000, lambda: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(SystemExit) as stop:
             train(algo, tmp_path, **fields)
     assert stop.value.code == 143

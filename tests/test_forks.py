@@ -166,6 +166,7 @@ def test_paths_start_at_the_file(tmp_path, monkeypatch):
         assert command(fork)[:2] == ["run", fork.algo]
 
 
+@pytest.mark.slow
 def test_a_grid_with_a_fork(pmoe, tmp_path):
     """Its processes, `pmoe status` and `pmoe plot` of its file"""
     write_fork(tmp_path)
@@ -244,6 +245,7 @@ def test_two_forks_of_one_name_are_two_methods_of_a_plot(pmoe_here, tmp_path):
 # pmoe eval and the figures of policies
 
 
+@pytest.mark.slow
 def test_eval_and_plot(pmoe, tmp_path):
     """In a process of its own, which learns of the fork by config.json alone"""
     file = write_fork(tmp_path / "ideas")

@@ -16,6 +16,7 @@ from fuzz_inputs import Example
 from pmoe import cli
 
 
+@pytest.mark.slow
 def test_a_few_seconds():
     command = [sys.executable, ROOT / "tests/fuzz.py", "--seconds", "5"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

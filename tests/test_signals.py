@@ -157,6 +157,7 @@ def test_where_nobody_reads_training_goes_on(tmp_path, monkeypatch, number):
     assert (tmp_path / "out").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_head_does_not_end_training(tmp_path):
     words = [
         PMOE,

@@ -351,6 +351,7 @@ def test_a_finished_grid_is_done(finished, pmoe_here):
         assert [*states.values()] == ["done"] * 4 and all(Path(run).is_dir() for run in states)
 
 
+@pytest.mark.slow
 def test_modules_of_the_current_folder_are_not_taken_for_pythons(pmoe, tmp_path):
     """Neither by `pmoe grid` nor by its processes"""
     (tmp_path / "random.py").write_text("raise SystemExit('ran')\n")
@@ -384,6 +385,7 @@ def test_plot_draws_before_the_reference_has_begun(finished, pmoe_here, tmp_path
     assert pmoe_here("plot", more).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_fails(pmoe_here, tmp_path, monkeypatch):
     """It is tried again from its checkpoint, its last words are shown, the others go on, and a later start
     takes it up again."""
@@ -406,6 +408,7 @@ def test_a_run_that_fails(pmoe_here, tmp_path, monkeypatch):
     assert pmoe_here("status", "grid.toml").returncode == 0 and not list(tmp_path.rglob("*.failed"))
 
 
+@pytest.mark.slow
 def test_a_grid_that_asks_for_more_steps(pmoe_here, tmp_path):
     """It goes on with what is finished, to the bytes of longer runs; what cannot be longer fails."""
     fields = {"env": "Pendulum-v1", "seed": [1, 2], "seeds_per_process": 2}
