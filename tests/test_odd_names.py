@@ -116,6 +116,7 @@ def test_curves_and_tables_of_odd_names(tmp_path, drawn):
     assert methods == {"SAC", "PMOE-SAC K=4", f"PMOE-SAC K=4 {ODD}", r"PMOE-SAC K=4 a\nb"}
 
 
+@pytest.mark.slow
 def test_figures_of_policies_of_odd_names(tmp_path, drawn):
     """Of two methods, whose tags tell them apart"""
     for tag in (ODD, "$"):

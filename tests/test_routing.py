@@ -112,6 +112,7 @@ def test_moments(length, times):
     assert routing.moments(length).tolist() == times
 
 
+@pytest.mark.slow
 def test_from_runs_to_figures(pmoe_here, reaching, tmp_path):
     out = stdout_of(pmoe_here("plot", reaching, "--routing", "--primitives", "--episodes", 2))
     names = {"routing.csv", "primitives_pairs.csv"}

@@ -188,6 +188,7 @@ def reported(reaching, tmp_path_factory):
     return out, embedded
 
 
+@pytest.mark.slow
 def test_reports_are_reproducible(reaching, reported, tmp_path):
     folder, _ = reported
     found, _ = runs.find([reaching])
