@@ -879,6 +879,7 @@ class Runs:
             self.evaluate(self.step)
             if self.signals:
                 self.stop()
+            self.save(self.step)
         return self
 
     def __exit__(self, kind, error, _) -> None:

@@ -82,6 +82,18 @@ def test_a_signal_in_an_evaluation_ends_it_and_it_is_made_later(
     assert json_of(path / "done.json")["step"] == 250
 
 
+def test_a_signal_in_an_evaluation_of_the_last_step(tmp_path, monkeypatch):
+    """Which no later checkpoint follows"""
+    fields = {**LOOKS, "total_timesteps": 200}
+    (straight,) = train("sac", tmp_path / "straight", **fields)
+    with monkeypatch.context() as patch:
+        in_evaluation(patch, "sac", 2)
+        with pytest.raises(SystemExit):
+            train("sac", tmp_path / "stopped", **fields)
+    (path,) = train("sac", tmp_path / "stopped", resume=True, **fields)
+    same_run(path, straight)
+
+
 # What comes twice, and hanging up
 
 
