@@ -33,11 +33,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of a disk, a quota, a limit
 
 def main() -> None:
     """The entry point: whatever goes wrong is one line, with status 2 where the input was bad."""
-    open_streams()
-    try:
-        run_command()
-    except SystemExit as stop:
-        sys.exit(flushed(stop.code))
+    status: Any = 130  # of Ctrl-C
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            open_streams()
+            run_command()
+        except SystemExit as stop:
+            status = flushed(stop.code)
+    sys.exit(status)
 
 
 def open_streams() -> None:

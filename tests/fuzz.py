@@ -56,6 +56,7 @@ from pmoe.plots import estimators, evaluate, learning
 SECONDS = 60  # for one command
 MEMORY = 2 * 2**30
 STATUSES = (0, 1, 2, 75)
+NOWHERE = "?:? ?"  # no frame of a traceback is this project's
 IMPORTED = (slurm, evaluate, estimators, learning)  # in advance, as the commands import them late
 
 
@@ -160,7 +161,10 @@ def prepare(example: Example, root: Path) -> Path:
 def complaint(result: Result, stop: tuple[int, float] | None) -> str | None:
     """What is wrong with how a command ended, without what differs between two that end alike"""
     if "Traceback (most recent call last)" in result.err + result.out:
-        return f"traceback: {place_of(result.err + result.out)}"
+        place = place_of(result.err + result.out)
+        # Of Ctrl-C in a callback of Python's own it says that it is ignored, with a traceback.
+        if not stop or not place.endswith(NOWHERE):
+            return f"traceback: {place}"
     if result.memory > MEMORY:
         return "more than 2 GB"
     if result.seconds > SECONDS:
@@ -180,7 +184,8 @@ def complaint(result: Result, stop: tuple[int, float] | None) -> str | None:
 def place_of(text: str) -> str:
     """The exception at the end of a traceback, and the last line of the project's own that it came from"""
     frames = re.findall(r'File "(\S+)", line (\d+), in (\S+)', text)
-    own = [frame for frame in frames if "site-packages" not in frame[0] and "/lib/python" not in frame[0]]
+    theirs = re.compile("site-packages|/lib/python|<frozen")
+    own = [frame for frame in frames if not theirs.search(frame[0])]
     file, line, function = own[-1] if own else ("?", "?", "?")
     kinds = re.findall(
         r"^(?:\w+\.)*(\w+(?:Error|Exception|Warning|Exit|Interrupt|Abort))\b", text, re.MULTILINE
