@@ -939,8 +939,7 @@ class Runs:
         last frames of an exception go to seedN.log beside the run."""
         self.hide_bar()
         each = self.envs.n // len(self.paths)
-        step = self.first_step + each * self.envs.moves
-        when = f"at step {step:,}"
+        when = f"at step {self.first_step + each * self.envs.moves:,}"
         if self.evaluating:
             each = self.args.eval_episodes
             when = f"in the evaluation at step {self.evaluating:,}"
@@ -1079,9 +1078,7 @@ class Runs:
         (path / "checkpoint").mkdir(parents=True)
         file = Path(__file__).resolve()
         config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
-        config["compiled"] = self.compiles
-        config["command"] = sys.argv
-        config["commit"] = commit_of(file)
+        config |= {"compiled": self.compiles, "command": sys.argv, "commit": commit_of(file)}
         packages = ("torch", "gymnasium", "mujoco", "numpy")
         config["versions"] = {name: metadata.version(name) for name in packages}
         config["args"] = self.args_of(s)

@@ -185,16 +185,6 @@ class Drawn(NamedTuple):
     log_prob: Tensor
 
 
-class Rollout(NamedTuple):  # Copied from pmoe_ppo.Rollout
-    """T steps of the E environments of each seed; each field has the shape (S, T, E, .)"""
-
-    drawn: Drawn
-    next_obs: Tensor  # not normalised
-    reward: Tensor
-    terminated: Tensor
-    done: Tensor  # terminated or truncated
-
-
 class Batch(NamedTuple):
     """B steps of each seed to learn from; each field has the shape (S, B, .)"""
 
@@ -233,7 +223,7 @@ class Agent(nn.Module):
         return Drawn(obs, action.squeeze(2), log_prob)
 
     @torch.no_grad()
-    def estimate(self, rollout: Rollout) -> tuple[Batch, Tensor]:  # Copied from pmoe_ppo.Agent.estimate
+    def estimate(self, rollout: "Rollout") -> tuple[Batch, Tensor]:  # Copied from pmoe_ppo.Agent.estimate
         """The steps of a rollout with advantages and lambda-returns; the value's explained variance (S,)"""
         done = rollout.done
         reward = self.reward_scale(rollout.reward, done)
@@ -506,6 +496,16 @@ def explained_variance(advantage: Tensor, returns: Tensor) -> Tensor:
     """Of the value, whose errors the advantages are: (S, T, E, 1) each -> (S,)"""
     variance = returns.flatten(1).var(1, correction=0).clamp(min=1e-8)  # a rollout may be one step long
     return 1 - advantage.flatten(1).var(1, correction=0) / variance
+
+
+class Rollout(NamedTuple):
+    """T steps of the E environments of each seed; each field has the shape (S, T, E, .)"""
+
+    drawn: Drawn
+    next_obs: Tensor  # not normalised
+    reward: Tensor
+    terminated: Tensor
+    done: Tensor  # terminated or truncated
 
 
 def by_step(noise: tuple[Tensor, Tensor], length: int) -> list[Tensor]:
@@ -1006,8 +1006,7 @@ class Runs:
         last frames of an exception go to seedN.log beside the run."""
         self.hide_bar()
         each = self.envs.n // len(self.paths)
-        step = self.first_step + each * self.envs.moves
-        when = f"at step {step:,}"
+        when = f"at step {self.first_step + each * self.envs.moves:,}"
         if self.evaluating:
             each = self.args.eval_episodes
             when = f"in the evaluation at step {self.evaluating:,}"
@@ -1146,9 +1145,7 @@ class Runs:
         (path / "checkpoint").mkdir(parents=True)
         file = Path(__file__).resolve()
         config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
-        config["compiled"] = self.compiles
-        config["command"] = sys.argv
-        config["commit"] = commit_of(file)
+        config |= {"compiled": self.compiles, "command": sys.argv, "commit": commit_of(file)}
         packages = ("torch", "gymnasium", "mujoco", "numpy")
         config["versions"] = {name: metadata.version(name) for name in packages}
         config["args"] = self.args_of(s)
