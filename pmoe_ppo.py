@@ -71,6 +71,7 @@ class Args:
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
+    networks: Literal["printed", "separate"] = "separate"  # printed: V and Q are a layer on the trunk
     surrogate: Literal["mixture", "primitive"] = "mixture"  # ratio of the policy, or of the acting primitive
     detach_router: bool = True  # keep the router's losses out of the trunk
 
@@ -81,9 +82,12 @@ class Args:
 class Actor(nn.Module):
     """The mixture policy (eq. 4), in units of the action's bounds, and the statistics of what it has seen"""
 
-    def __init__(self, obs_size: int, action_size: int, k: int, generators: list, detach_router: bool = True):
+    def __init__(
+        self, obs_size, action_size, k, generators: list[Generator], networks="separate", detach_router=True
+    ):
         super().__init__()
         self.k = k
+        self.networks = networks
         self.detach_router = detach_router
         self.statistics = Statistics(obs_size, generators)
         self.fc1 = Linear(obs_size, 64, 2**0.5, generators)
@@ -93,11 +97,18 @@ class Actor(nn.Module):
         log_std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
         self.log_std = nn.Parameter(log_std)
 
+    def features(self, obs: Tensor) -> Tensor:
+        """The trunk: normalised obs (S, B, O) -> (S, B, 64)"""
+        activation = torch.relu if self.networks == "printed" else torch.tanh
+        x = activation(self.fc1(obs))
+        return activation(self.fc2(x))
+
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """normalised obs (S, B, O) -> mean (S, B, K, A), log_std (S, 1, K, A), log_w (S, B, K)"""
-        x = self.fc1(obs).tanh()
-        x = self.fc2(x).tanh()
+        x = self.features(obs)
         mean = self.mean(x).unflatten(-1, (self.k, -1))
+        if self.networks == "printed":
+            mean = mean.tanh()
         if self.detach_router:
             x = x.detach()
         log_w = self.router(x).log_softmax(-1)
@@ -203,9 +214,13 @@ class Agent(nn.Module):
         super().__init__()
         self.args = args
         self.draws = args.k  # random vectors that the policy takes for a state
-        self.actor = Actor(obs_size, action_size, args.k, generators, args.detach_router)
-        self.vf = mlp(obs_size, 1, 1.0, generators)
-        self.qf = mlp(obs_size + action_size, 1, 1.0, generators)
+        self.actor = Actor(obs_size, action_size, args.k, generators, args.networks, args.detach_router)
+        if args.networks == "printed":
+            self.vf = Linear(64, 1, 1.0, generators)
+            self.qf = Linear(64 + action_size, 1, 1.0, generators)
+        else:
+            self.vf = mlp(obs_size, 1, 1.0, generators)
+            self.qf = mlp(obs_size + action_size, 1, 1.0, generators)
         self.reward_scale = RewardScale(args.num_envs, args.gamma, generators)
 
         seeds = len(generators)
@@ -214,6 +229,10 @@ class Agent(nn.Module):
         policy_parameters = [*self.actor.parameters(), *self.vf.parameters()]
         self.policy_adam = Adam(policy_parameters, seeds, args.max_grad_norm)
         self.qf_adam = Adam(self.qf.parameters(), seeds, args.max_grad_norm)
+
+    def seen(self, obs: Tensor) -> Tensor:
+        """What V and Q see: normalised obs or, of the printed networks, the policy's features of it"""
+        return self.actor.features(obs) if self.args.networks == "printed" else obs
 
     def log_prob(self, action: Tensor, primitive: Tensor, mean, log_std, log_w) -> Tensor:
         """log pi(a|s) or, with --surrogate primitive, log N_k(a|s) of the k that acted (eq. 10): (S, B, 1)"""
@@ -239,8 +258,8 @@ class Agent(nn.Module):
         done = rollout.done
         reward = self.reward_scale(rollout.reward, done)
         next_obs = self.actor.statistics.normalize(rollout.next_obs.flatten(1, 2))
-        value = self.vf(rollout.drawn.obs.flatten(1, 2)).view_as(done)
-        next_value = self.vf(next_obs).view_as(done)
+        value = self.vf(self.seen(rollout.drawn.obs.flatten(1, 2))).view_as(done)
+        next_value = self.vf(self.seen(next_obs)).view_as(done)
         gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
         advantage = gae(reward, value, next_value, rollout.terminated, done, gamma, gae_lambda)
         returns = advantage + value
@@ -253,7 +272,8 @@ class Agent(nn.Module):
         with torch.no_grad():
             proposed = mean + log_std.exp() * noise  # (S, B, K, A)
             S, B, K, _ = proposed.shape
-            pairs = torch.cat([obs.unsqueeze(2).expand(S, B, K, -1), proposed], -1)
+            seen = self.seen(obs).unsqueeze(2).expand(S, B, K, -1)
+            pairs = torch.cat([seen, proposed], -1)
             q = self.qf(pairs.flatten(1, 2)).view_as(log_w)
         return frequency_loss(log_w, q.argmax(-1, keepdim=True)).mean(1)
 
@@ -275,7 +295,7 @@ class Agent(nn.Module):
         # Policy and value
         advantage = normalize_advantage(batch.advantage)
         policy_loss = surrogate_loss(ratio, advantage, args.clip_coef).mean((1, 2))
-        value_loss = half_squared_error(self.vf(batch.obs), batch.returns)
+        value_loss = half_squared_error(self.vf(self.seen(batch.obs)), batch.returns)
         entropy = joint_entropy(log_std, log_w)
         loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
         figures = {"losses/policy": policy_loss, "losses/value": value_loss, "losses/approx_kl": approx_kl}
@@ -284,7 +304,8 @@ class Agent(nn.Module):
         if args.k > 1:
             router_loss = self.router_loss(batch.obs, noise, mean, log_std, log_w)
             loss = loss + router_loss
-            q_loss = half_squared_error(self.qf(torch.cat([batch.obs, batch.action], -1)), batch.returns)
+            pair = torch.cat([self.seen(batch.obs).detach(), batch.action], -1)
+            q_loss = half_squared_error(self.qf(pair), batch.returns)
             self.qf_adam.step(q_loss, self.rate)
             figures |= {"losses/frequency": router_loss, "losses/q": q_loss}
         self.policy_adam.step(loss, self.rate)
@@ -353,10 +374,11 @@ def train(args: Args) -> list[Path]:
 
 def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
+    networks = load(Path(run_dir, "config.json"))["networks"]
     state = load_part(run_dir, "actor")
     obs_size = state["fc1.weight"].shape[1]
     _, k, action_size = state["log_std"].shape
-    actor = Actor(obs_size, action_size, k, [Generator()])
+    actor = Actor(obs_size, action_size, k, [Generator()], networks)
     actor.load_state_dict(state)
     return actor
 

@@ -74,6 +74,7 @@ class Args:
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
+    networks: Literal["printed", "separate"] = "separate"  # printed: V is a layer on the trunk
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -82,9 +83,10 @@ class Args:
 class Actor(nn.Module):
     """Gated primitives, in units of the action's bounds, and the statistics of what they have seen"""
 
-    def __init__(self, obs_size: int, action_size: int, k: int, generators: list[Generator]):
+    def __init__(self, obs_size, action_size, k, generators: list[Generator], networks="separate"):
         super().__init__()
         self.k = k
+        self.networks = networks
         self.statistics = Statistics(obs_size, generators)
         self.fc1 = Linear(obs_size, 64, 2**0.5, generators)
         self.fc2 = Linear(64, 64, 2**0.5, generators)
@@ -93,11 +95,18 @@ class Actor(nn.Module):
         log_std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
         self.log_std = nn.Parameter(log_std)
 
+    def features(self, obs: Tensor) -> Tensor:
+        """The trunk: normalised obs (S, B, O) -> (S, B, 64)"""
+        activation = torch.relu if self.networks == "printed" else torch.tanh
+        x = activation(self.fc1(obs))
+        return activation(self.fc2(x))
+
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """normalised obs (S, B, O) -> mean (S, B, K, A), log_std (S, 1, K, A), log_w (S, B, K)"""
-        x = self.fc1(obs).tanh()
-        x = self.fc2(x).tanh()
+        x = self.features(obs)
         mean = self.mean(x).unflatten(-1, (self.k, -1))
+        if self.networks == "printed":
+            mean = mean.tanh()
         log_w = logsigmoid(self.router(x))
         if self.k == 1:
             # One gate alone stays open. A product and not zeros, so that the router has a gradient.
@@ -202,8 +211,11 @@ class Agent(nn.Module):
         super().__init__()
         self.args = args
         self.draws = 1  # random vectors that the policy takes for a state
-        self.actor = Actor(obs_size, action_size, args.k, generators)
-        self.vf = mlp(obs_size, 1, 1.0, generators)
+        self.actor = Actor(obs_size, action_size, args.k, generators, args.networks)
+        if args.networks == "printed":
+            self.vf = Linear(64, 1, 1.0, generators)
+        else:
+            self.vf = mlp(obs_size, 1, 1.0, generators)
         self.reward_scale = RewardScale(args.num_envs, args.gamma, generators)
 
         seeds = len(generators)
@@ -211,6 +223,10 @@ class Agent(nn.Module):
         self.register_buffer("rate", rate)  # each seed's learning rate, 0 while it waits for the next rollout
         parameters = [*self.actor.parameters(), *self.vf.parameters()]
         self.policy_adam = Adam(parameters, seeds, args.max_grad_norm)
+
+    def seen(self, obs: Tensor) -> Tensor:
+        """What V sees: normalised obs or, of the printed networks, the policy's features of it"""
+        return self.actor.features(obs) if self.args.networks == "printed" else obs
 
     @torch.no_grad()
     def draw(self, obs: Tensor, noise: Tensor, uniform: Tensor) -> Drawn:
@@ -228,8 +244,8 @@ class Agent(nn.Module):
         done = rollout.done
         reward = self.reward_scale(rollout.reward, done)
         next_obs = self.actor.statistics.normalize(rollout.next_obs.flatten(1, 2))
-        value = self.vf(rollout.drawn.obs.flatten(1, 2)).view_as(done)
-        next_value = self.vf(next_obs).view_as(done)
+        value = self.vf(self.seen(rollout.drawn.obs.flatten(1, 2))).view_as(done)
+        next_value = self.vf(self.seen(next_obs)).view_as(done)
         gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
         advantage = gae(reward, value, next_value, rollout.terminated, done, gamma, gae_lambda)
         returns = advantage + value
@@ -256,7 +272,7 @@ class Agent(nn.Module):
         # Policy and value
         advantage = normalize_advantage(batch.advantage)
         policy_loss = surrogate_loss(ratio, advantage, args.clip_coef).mean((1, 2))
-        value_loss = half_squared_error(self.vf(batch.obs), batch.returns)
+        value_loss = half_squared_error(self.vf(self.seen(batch.obs)), batch.returns)
         entropy = gaussian_entropy(log_std)
         loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
         self.policy_adam.step(loss, self.rate)
@@ -327,10 +343,11 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_ppo.train
 
 def load_actor(run_dir: str | Path) -> Actor:  # Copied from pmoe_ppo.load_actor
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
+    networks = load(Path(run_dir, "config.json"))["networks"]
     state = load_part(run_dir, "actor")
     obs_size = state["fc1.weight"].shape[1]
     _, k, action_size = state["log_std"].shape
-    actor = Actor(obs_size, action_size, k, [Generator()])
+    actor = Actor(obs_size, action_size, k, [Generator()], networks)
     actor.load_state_dict(state)
     return actor
 
