@@ -71,16 +71,21 @@ class Args:
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
-    networks: Literal["printed", "separate"] = "separate"  # printed: V and Q are a layer on the trunk
+    networks: Literal["printed", "separate", "released"] = "separate"  # see Actor and `seen`
     surrogate: Literal["mixture", "primitive"] = "mixture"  # ratio of the policy, or of the acting primitive
+    freq_coef: float = 1.0  # weight of the frequency loss
     detach_router: bool = True  # keep the router's losses out of the trunk
+    joint_step: bool = False  # Q shares policy's and V's Adam step, and the bound of their gradient's norm
+    bootstrap: bool = True  # where a time limit ends an episode, V stands for what would have followed
 
 
 # --------------------------------------------------------------------------------------------------- networks
 
 
 class Actor(nn.Module):
-    """The mixture policy (eq. 4), in units of the action's bounds, and the statistics of what it has seen"""
+    """The mixture policy (eq. 4), in units of the action's bounds, and the statistics of what it has seen.
+    Networks as printed in appendix D: ReLU, a tanh on the means. As released: the router reads the
+    observation."""
 
     def __init__(
         self, obs_size, action_size, k, generators: list[Generator], networks="separate", detach_router=True
@@ -93,7 +98,7 @@ class Actor(nn.Module):
         self.fc1 = Linear(obs_size, 64, 2**0.5, generators)
         self.fc2 = Linear(64, 64, 2**0.5, generators)
         self.mean = Linear(64, k * action_size, 0.01, generators)
-        self.router = Linear(64, k, 0.01, generators)
+        self.router = Linear(obs_size if networks == "released" else 64, k, 0.01, generators)
         log_std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
         self.log_std = nn.Parameter(log_std)
 
@@ -109,6 +114,8 @@ class Actor(nn.Module):
         mean = self.mean(x).unflatten(-1, (self.k, -1))
         if self.networks == "printed":
             mean = mean.tanh()
+        if self.networks == "released":
+            x = obs
         if self.detach_router:
             x = x.detach()
         log_w = self.router(x).log_softmax(-1)
@@ -227,11 +234,13 @@ class Agent(nn.Module):
         rate = torch.full((seeds, 1, 1), args.learning_rate, device=generators[0].device)
         self.register_buffer("rate", rate)  # each seed's learning rate, 0 while it waits for the next rollout
         policy_parameters = [*self.actor.parameters(), *self.vf.parameters()]
+        if args.joint_step and args.k > 1:
+            policy_parameters += self.qf.parameters()
         self.policy_adam = Adam(policy_parameters, seeds, args.max_grad_norm)
-        self.qf_adam = Adam(self.qf.parameters(), seeds, args.max_grad_norm)
+        self.qf_adam = Adam(self.qf.parameters(), seeds, args.max_grad_norm)  # idle with --joint-step
 
     def seen(self, obs: Tensor) -> Tensor:
-        """What V and Q see: normalised obs or, of the printed networks, the policy's features of it"""
+        """What V and Q see: normalised obs; as printed, where they are one layer, the policy's features"""
         return self.actor.features(obs) if self.args.networks == "printed" else obs
 
     def log_prob(self, action: Tensor, primitive: Tensor, mean, log_std, log_w) -> Tensor:
@@ -261,7 +270,8 @@ class Agent(nn.Module):
         value = self.vf(self.seen(rollout.drawn.obs.flatten(1, 2))).view_as(done)
         next_value = self.vf(self.seen(next_obs)).view_as(done)
         gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
-        advantage = gae(reward, value, next_value, rollout.terminated, done, gamma, gae_lambda)
+        terminated = rollout.terminated if self.args.bootstrap else done
+        advantage = gae(reward, value, next_value, terminated, done, gamma, gae_lambda)
         returns = advantage + value
         fields = (*rollout.drawn, advantage, returns)
         explained = explained_variance(advantage, returns)
@@ -303,10 +313,13 @@ class Agent(nn.Module):
         # Router and Q; with one primitive there is nothing to route
         if args.k > 1:
             router_loss = self.router_loss(batch.obs, noise, mean, log_std, log_w)
-            loss = loss + router_loss
+            loss = loss + args.freq_coef * router_loss
             pair = torch.cat([self.seen(batch.obs).detach(), batch.action], -1)
             q_loss = half_squared_error(self.qf(pair), batch.returns)
-            self.qf_adam.step(q_loss, self.rate)
+            if args.joint_step:
+                loss = loss + q_loss
+            else:
+                self.qf_adam.step(q_loss, self.rate)
             figures |= {"losses/frequency": router_loss, "losses/q": q_loss}
         self.policy_adam.step(loss, self.rate)
 

@@ -11,9 +11,9 @@ sections 3.2 to 3.5 and table 1a.
 
 Drawing k from w is not differentiable, so router and primitives have a loss each. With K = 1 this file is SAC
 (arXiv 1812.05905) with a fixed temperature. Departures: targets draw a' from the mixture (algorithm 1, not
-eq. 11) and take the log-density of the primitive that drew it (--entropy mixture: that of pi); there are no
-target policies; the router reads the trunk detached; log sigma lies in [-5, 2]. The paper does not give
-random_steps and learning_starts, nor how it evaluates: here by the mean action of the likeliest primitive.
+eq. 11: --target max) and take the log-density of the primitive that drew it (--entropy mixture: that of pi);
+there are no target policies; the router reads the trunk detached; log sigma lies in [-5, 2]. The paper does
+not give random_steps and learning_starts, nor how it evaluates: here by the likeliest primitive's mean.
 
     python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1                  # one seed
     python pmoe_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5, side by side
@@ -70,7 +70,9 @@ class Args:
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature; auto: tuned to a target entropy of -dim(A)
     backprop: Literal["max", "all"] = "max"  # which primitives learn: the best (eq. 9), or all (eq. 8)
+    argmax: Literal["q", "soft"] = "q"  # best is the action of the largest Q (eq. 6) or Q - alpha log p
     entropy: Literal["primitive", "mixture"] = "primitive"  # whose log-density is in the entropy term
+    target: Literal["mixture", "max"] = "mixture"  # a' of the critics: from the mixture, or the best (eq. 11)
     detach_router: bool = True  # keep the frequency loss out of the trunk
 
 
@@ -230,11 +232,24 @@ class Agent(nn.Module):
         chosen = draw_primitive(log_w, uniform[..., :1])
         return pick(action, chosen), log_prob.gather(-1, chosen)
 
+    def best(self, q: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
+        """Which of J actions is best, by Q (eq. 6) or by Q - alpha log p (section 3.5): (S, B, 1)"""
+        if self.args.argmax == "soft":
+            q = q - alpha * log_prob
+        return q.argmax(-1, keepdim=True)
+
     def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
-        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`"""
+        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw` or, with
+        --target max, the best of all primitives' (eq. 11)"""
         with torch.no_grad():
-            next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
-            next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, 1)
+            if self.args.target == "max":
+                next_action, next_log_prob, _ = self.propose(batch.next_obs, noise)
+            else:
+                next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
+            next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, K or 1)
+            best = self.best(next_q, next_log_prob, alpha)
+            next_q = next_q.gather(-1, best)
+            next_log_prob = next_log_prob.gather(-1, best)
         # A time limit ends an episode and not the task: only terminations cut the future off.
         discount = self.args.gamma * (1 - batch.terminated)
         target = batch.reward + discount * (next_q - alpha * next_log_prob)
@@ -247,7 +262,7 @@ class Agent(nn.Module):
         winner_only = self.args.backprop == "max" and self.args.k > 1
         with torch.set_grad_enabled(not winner_only):
             q = self.qf(obs, action).amin(1)  # (S, B, K)
-        best = q.argmax(-1, keepdim=True)  # eq. 6
+        best = self.best(q, log_prob, alpha)
         best_log_prob = log_prob.gather(-1, best)
 
         if winner_only:  # ask the critic once more, for the winner alone, now with a gradient

@@ -220,7 +220,7 @@ class Agent(nn.Module):
         action, log_prob, _ = self.propose(obs, noise, uniform)
         return action, log_prob
 
-    # Copied from pmoe_sac.Agent.critic_loss
+    # Copied from gating_sac.Agent.critic_loss
     def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
         """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`"""
         with torch.no_grad():

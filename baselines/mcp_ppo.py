@@ -75,6 +75,7 @@ class Args:
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
     networks: Literal["printed", "separate"] = "separate"  # printed: V is a layer on the trunk
+    bootstrap: bool = True  # where a time limit ends an episode, V stands for what would have followed
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -95,7 +96,7 @@ class Actor(nn.Module):
         log_std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
         self.log_std = nn.Parameter(log_std)
 
-    def features(self, obs: Tensor) -> Tensor:
+    def features(self, obs: Tensor) -> Tensor:  # Copied from pmoe_ppo.Actor.features
         """The trunk: normalised obs (S, B, O) -> (S, B, 64)"""
         activation = torch.relu if self.networks == "printed" else torch.tanh
         x = activation(self.fc1(obs))
@@ -247,7 +248,8 @@ class Agent(nn.Module):
         value = self.vf(self.seen(rollout.drawn.obs.flatten(1, 2))).view_as(done)
         next_value = self.vf(self.seen(next_obs)).view_as(done)
         gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
-        advantage = gae(reward, value, next_value, rollout.terminated, done, gamma, gae_lambda)
+        terminated = rollout.terminated if self.args.bootstrap else done
+        advantage = gae(reward, value, next_value, terminated, done, gamma, gae_lambda)
         returns = advantage + value
         fields = (*rollout.drawn, advantage, returns)
         explained = explained_variance(advantage, returns)

@@ -227,7 +227,7 @@ class Agent(nn.Module):
         chosen = draw_primitive(log_w, uniform[..., :1])
         return pick(action, chosen), log_prob.gather(-1, chosen)
 
-    # Copied from pmoe_sac.Agent.critic_loss
+    # Copied from gating_sac.Agent.critic_loss
     def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
         """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`"""
         with torch.no_grad():

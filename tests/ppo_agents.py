@@ -1,11 +1,14 @@
 """What the tests of pmoe_ppo.py share: agents, what they draw, and minibatches."""
 
+from typing import NamedTuple
+
 import pytest
 import torch
 from common import SHORT
+from torch import Tensor
 from torch import distributions as D
 
-from pmoe.pmoe_ppo import Agent, Args, Batch
+from pmoe.pmoe_ppo import Adam, Agent, Args, Batch
 
 BOTH = pytest.mark.parametrize("surrogate", ["mixture", "primitive"])
 
@@ -71,3 +74,30 @@ def torch_log_prob(agent, obs, action, primitive) -> torch.Tensor:
     gaussians = mixture.component_distribution
     of_primitives = gaussians.log_prob(action.unsqueeze(2))
     return of_primitives.gather(-1, primitive.long())
+
+
+class Step(NamedTuple):
+    """What Adam is asked to do"""
+
+    loss: float
+    gradients: dict[str, Tensor]
+
+
+def steps_of(agent, batch, normal) -> tuple[Step, Step]:
+    """That of Q, and that of policy and value, in an update; which changes nothing here"""
+    names = {id(parameter): name for name, parameter in agent.named_parameters()}
+    steps = []
+
+    def look(adam, loss, rate):
+        assert rate is agent.rate
+        total = loss.sum()
+        gradients = torch.autograd.grad(total, adam.learnt, retain_graph=True)
+        of_names = {names[id(parameter)]: x for parameter, x in zip(adam.learnt, gradients)}
+        step = Step(total.item(), of_names)
+        steps.append(step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Adam, "step", look)
+        agent.update(batch, normal)
+    of_q, of_policy = steps
+    return of_q, of_policy

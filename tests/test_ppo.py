@@ -8,7 +8,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ppo_agents import BOTH, perturb, ppo_agent, ppo_batch, ppo_noise, torch_log_prob, torch_mixture
+from ppo_agents import (
+    BOTH,
+    perturb,
+    ppo_agent,
+    ppo_batch,
+    ppo_noise,
+    steps_of,
+    torch_log_prob,
+    torch_mixture,
+)
 from torch import Tensor, nn
 from torch.distributions import Normal
 
@@ -186,33 +195,6 @@ def test_one_primitive_is_ppo(surrogate, ent_coef):
 
 
 # What learns from what
-
-
-class Step(NamedTuple):
-    """What Adam is asked to do"""
-
-    loss: float
-    gradients: dict[str, Tensor]
-
-
-def steps_of(agent, batch, normal) -> tuple[Step, Step]:
-    """That of Q, and that of policy and value, in an update; which changes nothing here"""
-    names = {id(parameter): name for name, parameter in agent.named_parameters()}
-    steps = []
-
-    def look(adam, loss, rate):
-        assert rate is agent.rate
-        total = loss.sum()
-        gradients = torch.autograd.grad(total, adam.learnt, retain_graph=True)
-        of_names = {names[id(parameter)]: x for parameter, x in zip(adam.learnt, gradients)}
-        step = Step(total.item(), of_names)
-        steps.append(step)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Adam, "step", look)
-        agent.update(batch, normal)
-    of_q, of_policy = steps
-    return of_q, of_policy
 
 
 def without(monkeypatch, name) -> None:
