@@ -71,7 +71,7 @@ class Args:
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
-    networks: Literal["printed", "separate", "released"] = "separate"  # see Actor and `seen`
+    networks: Literal["printed", "separate", "released"] = "separate"  # appendix D's, separate, a co-author's
     surrogate: Literal["mixture", "primitive"] = "mixture"  # ratio of the policy, or of the acting primitive
     freq_coef: float = 1.0  # weight of the frequency loss
     detach_router: bool = True  # keep the router's losses out of the trunk
@@ -387,7 +387,7 @@ def train(args: Args) -> list[Path]:
 
 def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    networks = load(Path(run_dir, "config.json"))["networks"]
+    networks = load(Path(run_dir, "config.json"))["args"]["networks"]
     state = load_part(run_dir, "actor")
     obs_size = state["fc1.weight"].shape[1]
     _, k, action_size = state["log_std"].shape

@@ -345,7 +345,7 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_ppo.train
 
 def load_actor(run_dir: str | Path) -> Actor:  # Copied from pmoe_ppo.load_actor
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    networks = load(Path(run_dir, "config.json"))["networks"]
+    networks = load(Path(run_dir, "config.json"))["args"]["networks"]
     state = load_part(run_dir, "actor")
     obs_size = state["fc1.weight"].shape[1]
     _, k, action_size = state["log_std"].shape

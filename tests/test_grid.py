@@ -332,6 +332,18 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
         {"learning_rate": {3e-4}, "batch_size": {256}, "alpha": {"auto"}},
     ),
     "table3.toml": (methods_of(PAPER_PPO, *PPO), 5, {}),
+    "released_ppo.toml": (
+        {env: {("ppo", 5), ("ppo", 1)} for env in ("HalfCheetah-v4", "Ant-v4", "Hopper-v4")},
+        5,
+        {
+            "networks": {"released"},
+            "joint_step": {True},
+            "bootstrap": {False},
+            "num_steps": {2048},
+            "update_epochs": {10},
+            "freq_coef": {0.2, 1.0},
+        },
+    ),
     "table4.toml": ({"HumanoidStandup-v4": {("sac", k) for k in (2, 4, 8, 10, 14, 16)}}, 5, {}),
     "table5.toml": ({"Hopper-v4": {("sac", 1), ("sac", 4), ("gating-sac", 4), ("mcp-sac", 4)}}, 5, {}),
     "figure3.toml": (

@@ -3,6 +3,7 @@ against one written here with torch's own layers, distributions, optimiser and g
 
 import pytest
 import torch
+from common import rows_of, train
 from ppo_agents import perturb, ppo_agent, ppo_batch, ppo_noise, steps_of
 from torch import distributions as D
 from torch import nn
@@ -10,6 +11,8 @@ from torch.nn.functional import mse_loss, one_hot
 
 from pmoe import pmoe_ppo
 from pmoe.baselines import mcp_ppo
+from pmoe.plots.policies import make_envs, trained
+from pmoe.plots.runs import find
 from pmoe.pmoe_ppo import Drawn, Rollout
 
 NETWORKS = ["printed", "separate", "released"]
@@ -197,3 +200,15 @@ def test_mcp_has_the_printed_networks_too():
     torch.testing.assert_close(agent.vf(agent.seen(obs)), torch.baddbmm(agent.vf.bias, x, agent.vf.weight))
     gradient = torch.autograd.grad(agent.vf(agent.seen(obs)).sum(), actor.fc1.weight)
     assert gradient[0].any()
+
+
+@pytest.mark.parametrize("algo, networks", [("ppo", "printed"), ("ppo", "released"), ("mcp-ppo", "printed")])
+def test_a_run_is_evaluated_with_the_networks_it_has(tmp_path, algo, networks):
+    """`pmoe eval` loads the policy anew, and gives the last evaluation again."""
+    (path,) = train(algo, tmp_path, networks=networks)
+    last = rows_of(path / "eval.csv")[-1]
+    (run,) = find([path])[0]
+    envs = make_envs(run, int(last["episodes"]))
+    step, actor = trained(run)
+    returns = envs.evaluate(actor.act, [run.seed], step)[0]
+    assert f"{returns.mean():.4f}" == f"{float(last['return_mean']):.4f}"

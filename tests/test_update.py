@@ -341,6 +341,42 @@ def test_the_target_takes_the_smaller_of_both_critics():
     torch.testing.assert_close(loss.item(), 2 * 9.0)
 
 
+@pytest.mark.parametrize("argmax", ["q", "soft"])
+@pytest.mark.parametrize("entropy", ["primitive", "mixture"])
+def test_the_maximum_target_is_the_best_of_all_primitives(argmax, entropy):
+    """One critic call for each primitive, and a loop over the states"""
+    options = {"k": 3, "seeds": 1, "target": "max", "argmax": argmax, "entropy": entropy}
+    agent = sac_agent(**options, gamma=0.9, alpha=2.0).double()
+    make_constant(agent.qf, 0.0)
+    batch = sac_batch(dtype=torch.float64)
+    normal, uniform = sac_noise(agent, 32)
+    alpha = torch.tensor(2.0, dtype=torch.float64)
+    action, log_prob, _ = agent.propose(batch.next_obs, normal)
+    of_each = [agent.qf_target(batch.next_obs, action[:, :, [k]]).amin(1) for k in range(3)]
+    q = torch.cat(of_each, -1)[0]
+    soft = q - 2.0 * log_prob[0]
+    score = soft if argmax == "soft" else q
+    values = [soft[i, score[i].argmax()] for i in range(32)]
+    target = batch.reward.flatten() + 0.9 * (1 - batch.terminated.flatten()) * torch.stack(values)
+
+    loss = agent.critic_loss(batch, normal, uniform, alpha)
+    torch.testing.assert_close(loss.item(), 2 * target.square().mean().item())
+    # The two notions of best do not agree here, or the test would hold for either.
+    assert (soft.argmax(-1) != q.argmax(-1)).any()
+
+
+def test_the_soft_argmax_counts_the_entropy():
+    """Where Q says nothing, the least likely action wins, as Q - alpha log p is largest there."""
+    agent = sac_agent(seeds=1, argmax="soft", alpha=0.5)
+    make_constant(agent.qf, 3.0)
+    obs = sac_batch().obs
+    normal, uniform = sac_noise(agent, 32)
+    alpha = torch.tensor(0.5)
+    _, log_prob, _ = agent.propose(obs, normal)
+    _, of_winner, _ = agent.policy_loss(obs, normal, uniform, alpha)
+    assert of_winner.squeeze(-1).equal(log_prob.amin(-1))
+
+
 def test_temperature_loss_by_hand():
     """Its gradient in log alpha is alpha (entropy - target), and nothing of it reaches the policy."""
     agent = sac_agent(seeds=2, alpha="auto")
