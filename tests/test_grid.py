@@ -332,6 +332,16 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
         {"learning_rate": {3e-4}, "batch_size": {256}, "alpha": {"auto"}},
     ),
     "table3.toml": (methods_of(PAPER_PPO, *PPO), 5, {}),
+    "ppo_networks.toml": (
+        {env: {("ppo", 4), ("ppo", 1)} for env in ("HalfCheetah-v4", "Hopper-v4")},
+        5,
+        {
+            "networks": {"printed", "separate"},
+            "total_timesteps": {300_000},
+            "eval_every": {20_000},
+            "checkpoint_every": {100_000},
+        },
+    ),
     "released_ppo.toml": (
         {env: {("ppo", 5), ("ppo", 1)} for env in ("HalfCheetah-v4", "Ant-v4", "Hopper-v4")},
         5,
