@@ -333,7 +333,7 @@ def evaluate(
             min=0.0,
             max=1e6,
             metavar="SIGMA...",
-            help="Standard deviations of Gaussian noise on observations, as in 0 0.05 0.1.",
+            help="Standard deviations, not variances, of Gaussian noise on observations, as in 0 0.05 0.1.",
         ),
     ] = [0.0],  # noqa: B006
     routing: Annotated[

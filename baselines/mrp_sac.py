@@ -9,10 +9,10 @@ He et al., "Revisiting Mixture Policies in Entropy-Regularized Actor-Critic", ar
     half        k ~ w: log w_k [alpha log pi(a_k|s) - (Q(s, a_k) - b)] + alpha log pi(a_k|s) - Q(s, a_k),
                 [.] constant, b = sum_j w_j Q(s, a_j), which does not depend on k (--estimator half)
 
-Drawing k is not differentiable, but K is small: marginal is an unbiased gradient of SAC's objective, for K
-evaluations of the critic. half takes the score function for k alone. With K = 1 this file is SAC. K = 5 and
-the tuned temperature are the paper's, the other settings PMOE's. Targets draw a' from the mixture and take
-its density. Evaluation is by the mean action of the likeliest primitive.
+Drawing k is not differentiable, but K is small: marginal is unbiased, for K evaluations of the critic. Where
+Q has narrow peaks, its variance is greater than that of the score function. half takes the latter for k
+alone. With K = 1 this file is SAC. K = 5 and the tuned temperature are the paper's, the rest PMOE's. Targets
+draw a' from the mixture and take its density. Evaluation is by the mean action of the likeliest primitive.
 
     python baselines/mrp_sac.py --env Hopper-v4 --k 5 --seed 1                     # one seed
     python baselines/mrp_sac.py --env Hopper-v4 --k 5 --seed 1 --num-seeds 5       # seeds 1 to 5

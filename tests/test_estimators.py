@@ -130,6 +130,23 @@ def test_mrp_has_less_variance_than_the_others(found):
     assert (mrp < half).all()
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+def test_mrp_has_more_variance_than_the_score_function_where_peaks_are_narrow(monkeypatch, dims):
+    """The path gradient grows with Q's slope, the score function with Q alone."""
+
+    def narrow(action):
+        high = estimators.peak(action, 2.0, -0.6, 0.1)
+        return high + estimators.peak(action, 1.5, 0.5, 0.1)
+
+    monkeypatch.setattr(estimators, "q_value", narrow)
+    totals = {}
+    for label in ("MRP", "score function"):
+        generator = torch.Generator().manual_seed(0)
+        groups, _ = estimators.sample_gradients(label, dims, 20_000, generator)
+        totals[label] = sum(group.var(0).sum() for group in groups)
+    assert totals["MRP"] > 1.2 * totals["score function"]
+
+
 def test_a_baseline_helps(found):
     score = variances(found["score function"])
     with_baseline = variances(found["score function, baseline"])
