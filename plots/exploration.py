@@ -108,7 +108,7 @@ def area(position: np.ndarray, next_position: np.ndarray) -> float:
 def in_region(position: np.ndarray) -> np.ndarray:
     """Whether positions (T, 2) are where targets are drawn: (T,)"""
     inside = (position >= 0) & (position <= TARGET_BOX)
-    return inside.all(-1)
+    return inside[:, 0] & inside[:, 1]
 
 
 def paths(known: Experience, steps: int) -> list[np.ndarray]:

@@ -115,7 +115,7 @@ def analyses(
 ) -> list[Callable]:
     """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted. PlotError: a
     library is missing."""
-    options = {
+    options: dict[str, dict] = {
         # First, as the runs may lack its primitives.
         "trajectories": {"episodes": episodes, "only": only_primitives},
         "routing": {"episodes": episodes},

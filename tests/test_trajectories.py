@@ -232,7 +232,7 @@ def test_chosen_primitives():
     assert trajectories.chosen("1, 0,1", runs) == [1, 0]
 
 
-@pytest.mark.parametrize("text", ["2", "0,2", "-1", "", "0,", "a", "0.5", "00", "9" * 5000])
+@pytest.mark.parametrize("text", ["2", "0,2", "-1", "", "0,", "a", "0.5", "00", "١"])
 def test_primitives_that_a_policy_lacks(text):
     with pytest.raises(OptionError, match=r"no primitive of PMOE-SAC K=2: give some of 0 to 1"):
         trajectories.chosen(text, runs_with(4, 1, 2))
