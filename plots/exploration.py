@@ -221,7 +221,6 @@ def plot(env: str, methods: dict[str, list[Run]], known: dict[Path, Experience],
 def plot_paths(ax, runs: list[Run], known: dict[Path, Experience], looks: dict) -> None:
     """The paths of the first steps of a few runs, of one environment"""
     plot_plane(ax, runs[0])
-    plot_region(ax)
     longest = 0
     for run in runs:
         colour = looks[run.method]["color"]
@@ -231,6 +230,7 @@ def plot_paths(ax, runs: list[Run], known: dict[Path, Experience], looks: dict) 
         numbers = f"area {number(x['area'])}, {number(x['region_share'])} % of steps in the region"
         ax.plot([], [], color=colour, label=f"{literal(run.method)}, seed {run.seed}:\n{numbers}")
         longest = max(longest, len(known[run.path].position))
+    plot_region(ax)
     ax.set_title(f"first {min(STEPS, longest):,} steps", fontsize=8)
 
 
