@@ -261,7 +261,7 @@ def plot_plane(ax, run: Run, layout: int | None = None) -> None:
 
 
 def plot_region(ax) -> None:
-    """Where targets are drawn: [0, 3]^2, below all paths"""
+    """Where targets are drawn, [0, 3]^2, seen through, above all paths"""
     look = {"facecolor": f"{COLOURS['target']}20", "edgecolor": COLOURS["target"], "linestyle": "--"}
-    region = pyplot().Rectangle((0, 0), TARGET_BOX, TARGET_BOX, **look, zorder=1.5, label="target region")
+    region = pyplot().Rectangle((0, 0), TARGET_BOX, TARGET_BOX, **look, zorder=3, label="target region")
     ax.add_patch(region)
