@@ -449,6 +449,14 @@ def plot(
             rich_help_panel=POLICIES,
         ),
     ] = 10,
+    only_primitives: Annotated[
+        str | None,
+        typer.Option(
+            help="For --trajectories: only these primitives, as in 0,1, in one panel below each policy.",
+            metavar="K,...",
+            rich_help_panel=POLICIES,
+        ),
+    ] = None,
     states: Annotated[
         int,
         typer.Option(
@@ -481,6 +489,11 @@ def plot(
     estimators: Annotated[
         bool, typer.Option("--estimators", help="Bias and variance of each method's gradient; needs no runs.")
     ] = False,
+    environment: Annotated[
+        str | None,
+        typer.Option(help="A picture of this environment, as in TargetReaching-v0; no runs.", metavar="ID"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --environment's reset.")] = 0,
     run_dir: Annotated[
         str | None, typer.Option(help="Folder of the grid's runs, if not the one its file names.")
     ] = None,
@@ -490,8 +503,10 @@ def plot(
 ) -> None:
     """Draw learning curves, as in `pmoe plot runs/ --auc`, with 95 % bootstrap intervals over seeds. Figures
     are saved as PNG and PDF, tables as CSV, Markdown and LaTeX."""
-    if not paths and not estimators:
-        fail("name folders of runs to plot, as in `pmoe plot runs/`, or give --estimators")
+    if not paths and not estimators and environment is None:
+        fail("name folders of runs, as in `pmoe plot runs/`, or give --estimators or --environment")
+    from .plots.runs import PlotError
+
     figures = {"auc": auc, "profile": profile, "routing": routing, "primitives": primitives, "tsne": tsne}
     figures |= {"trajectories": trajectories, "exploration": exploration}
     files = []
@@ -510,9 +525,17 @@ def plot(
         default_reference = asked.plot.get("reference")
     if paths and not folders:
         fail("there is nothing to draw yet")
+    if only_primitives is not None and not figures["trajectories"]:
+        fail("--only-primitives is for --trajectories")
+    if environment is not None:
+        from .plots.environment import report as picture
+
+        try:
+            files += picture(environment, out, seed)
+        except PlotError as error:
+            fail(str(error))
     if folders:
         from .plots import learning
-        from .plots.runs import PlotError
 
         try:
             files += learning.report(
@@ -527,7 +550,7 @@ def plot(
                 show_seeds=show_seeds,
                 smooth=smooth,
                 x=x.value,
-                analyses=learning.analyses(figures, episodes, states),
+                analyses=learning.analyses(figures, episodes, states, only_primitives),
             )
         except PlotError as error:
             fail(str(error))

@@ -2,7 +2,8 @@
 2104.09122, on target-reaching.
 
 Positions come from the replay of a run: those of an episode are its start less how far the target has come
-nearer. The number is the area of the cells, 0.25 wide, that the paths lead through.
+nearer. The numbers are the area of the cells, 0.25 wide, that the paths lead through, and how many steps
+ended in the region [0, 3]^2 where targets are drawn.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from gymnasium.spaces import flatdim
 
-from ..envs.target_reaching import HALF, REACHED, START
+from ..envs.target_reaching import HALF, REACHED, START, TARGET_BOX
 from ..terminal import spans, tracked
 from .curves import resample
 from .policies import stem
@@ -19,14 +20,16 @@ from .runs import PlotError, Run, by_method
 from .stats import bootstrap, mean
 from .style import literal, panels, pyplot, save, styles
 from .tables import number, with_interval, write
-from .trajectories import make_world, plot_plane, reaching
+from .trajectories import make_world, plot_plane, plot_region, reaching
 
 STEPS = 10_000  # whose paths are shown
 CELL = 0.25  # in the plane's units
 WINDOW = 50  # episodes that a point of the success rate is the mean of, or as many as there are
-MOST = {"area": 4 * HALF**2, "targets": np.inf, "episodes": np.inf, "late": 100}  # the highest each can be
-HEAD = ["method", "environment", "n", "area covered", "targets reached", "episodes", "reached at the end, %"]
-FOOT = f"Area of 100 square units, in cells of {CELL} x {CELL}."
+# the highest that each can be
+MOST = {"area": 4 * HALF**2, "region": STEPS, "targets": np.inf, "episodes": np.inf, "late": 100}
+HEAD = ["method", "environment", "n", "area covered", "steps in the target region"]
+HEAD += ["targets reached", "episodes", "reached at the end, %"]
+FOOT = f"Area of 100 square units, in cells of {CELL} x {CELL}; the target region is [0, 3] x [0, 3]."
 
 
 @dataclass
@@ -102,6 +105,12 @@ def area(position: np.ndarray, next_position: np.ndarray) -> float:
     return len(np.unique(cells, axis=0)) * CELL**2
 
 
+def in_region(position: np.ndarray) -> np.ndarray:
+    """Whether positions (T, 2) are where targets are drawn: (T,)"""
+    inside = (position >= 0) & (position <= TARGET_BOX)
+    return inside[:, 0] & inside[:, 1]
+
+
 def paths(known: Experience, steps: int) -> list[np.ndarray]:
     """The path (T + 1, 2) of each episode in the first steps"""
     episode = known.episode[:steps]
@@ -113,15 +122,18 @@ def paths(known: Experience, steps: int) -> list[np.ndarray]:
 
 
 def figures(known: Experience) -> dict[str, float]:
-    """Of a run's first steps how many there are, their area, episodes and targets, and the success at its
-    end, in %"""
+    """Of a run's first steps how many there are, their area, how many and what % end in the target region,
+    episodes and targets, and the success at the run's end, in %"""
     steps = min(STEPS, len(known.position))
     early = known.ends <= STEPS
     tenth = max(1, len(known.success) // 10)
     late = known.success[-tenth:]
+    inside = in_region(known.next_position[:steps])
     return {
         "steps": steps,
         "area": area(known.position[:steps], known.next_position[:steps]),
+        "region": inside.sum(),
+        "region_share": 100 * inside.mean(),
         "episodes": early.sum(),
         "targets": known.success[early].sum(),
         "late": 100 * late.mean() if len(late) else np.nan,
@@ -214,9 +226,11 @@ def plot_paths(ax, runs: list[Run], known: dict[Path, Experience], looks: dict) 
         colour = looks[run.method]["color"]
         for path in paths(known[run.path], STEPS):
             ax.plot(*path.T, color=colour, linewidth=0.4, alpha=0.5, zorder=2)
-        covered = figures(known[run.path])["area"]
-        ax.plot([], [], color=colour, label=f"{literal(run.method)}, seed {run.seed}: area {number(covered)}")
+        x = figures(known[run.path])
+        numbers = f"area {number(x['area'])}, {number(x['region_share'])} % of steps in the region"
+        ax.plot([], [], color=colour, label=f"{literal(run.method)}, seed {run.seed}:\n{numbers}")
         longest = max(longest, len(known[run.path].position))
+    plot_region(ax)
     ax.set_title(f"first {min(STEPS, longest):,} steps", fontsize=8)
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..terminal import console
 from . import auc, curves, paper, profile
-from .runs import PlotError, Run, find, overview
+from .runs import OptionError, PlotError, Run, find, overview
 
 # The files that it writes
 PATTERNS = ["auc*", "table[2-4].*", "profile.*", "curves.*"]
@@ -90,6 +90,8 @@ def analyse(runs: list[Run], out: Path, analyses: Sequence) -> tuple[list[Path],
     for analysis in analyses:
         try:
             written, found = analysis(runs, out)
+        except OptionError:
+            raise
         except PlotError as error:
             failures.append(str(error))
         else:
@@ -108,14 +110,17 @@ def earlier(out: Path, files: list[Path]) -> list[str]:
     return [f"{out} has {', '.join(old)} of an earlier call"]
 
 
-def analyses(wanted: dict[str, bool], episodes: int, states: int) -> list[Callable]:
+def analyses(
+    wanted: dict[str, bool], episodes: int, states: int, only_primitives: str | None = None
+) -> list[Callable]:
     """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted. PlotError: a
     library is missing."""
-    options = {
+    options: dict[str, dict] = {
+        # First, as the runs may lack its primitives.
+        "trajectories": {"episodes": episodes, "only": only_primitives},
         "routing": {"episodes": episodes},
         "primitives": {"episodes": episodes},
         "tsne": {"count": states},
-        "trajectories": {"episodes": episodes},
         "exploration": {},
     }
     functions: list[Callable] = []

@@ -39,6 +39,10 @@ class PlotError(ValueError):
     """Why there is nothing to plot, in one line"""
 
 
+class OptionError(PlotError):
+    """An option that these runs do not have: a user's mistake, whatever else could be drawn"""
+
+
 @dataclass
 class Run:
     """A run directory and its curve."""

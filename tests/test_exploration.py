@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgba
 
-from pmoe.envs.target_reaching import START
+from pmoe.envs.target_reaching import START, TargetReaching
 from pmoe.plots import exploration
 from pmoe.plots.runs import PlotError, find
 
@@ -166,6 +166,73 @@ def test_paths_are_cut_where_episodes_end():
     assert third.tolist() == [[6, 7], [8, 9], [8.5, 9.5]]
 
 
+# The target region
+
+EDGES = [(0, 0), (3, 3), (0, 3), (1.5, 2.9), (-0.01, 1), (1, 3.01), (3.01, -1), (-4.5, -4.5)]
+
+
+def test_the_target_region_is_that_of_the_paper():
+    inside = exploration.in_region(np.array(EDGES, float))
+    assert inside.tolist() == [True] * 4 + [False] * 4
+
+
+def drive(world, generator) -> tuple[np.ndarray, bool]:
+    """One step of an agent that goes for the target, a little unsure: its row of the replay, and whether the
+    episode ended"""
+    before = world.observe()
+    action = before[:2] - 2 * world.velocity + generator.normal(0, 1, 2)
+    after, reward, terminated, _, _ = world.step(action)
+    return np.concatenate([before, action, after, [reward, terminated]]), terminated
+
+
+@pytest.fixture
+def driven(plain, tmp_path):
+    """A run whose layouts, the environment's own, differ, with a replay of 20 such episodes; its worlds'
+    targets, paths and successes"""
+    path = tmp_path / "run"
+    shutil.copytree(run_of(plain / DRAWN, "PMOE-SAC K=2").path, path)
+    world = TargetReaching()
+    generator = np.random.default_rng(0)
+    rows = []
+    episodes = []
+    for seed in range(20):
+        world.reset(seed=seed)
+        ended = False
+        while not ended:
+            row, ended = drive(world, generator)
+            rows.append(row)
+        episodes.append((world.target, np.array(world.path), world.success))
+    np.array(rows, np.float32).tofile(path / "checkpoint" / "replay.f32")
+    return run_at(path), episodes
+
+
+def test_each_episode_has_its_own_target(driven):
+    run, episodes = driven
+    known = exploration.experience(run)
+    obs, *_ = exploration.replay(run)
+    assert known.success.tolist() == [success for _, _, success in episodes]
+    assert len(set(known.success)) == 2
+    for i, (target, path, _) in enumerate(episodes):
+        own = known.episode == i
+        close(known.position[own] + obs[own, :2], np.tile(target, (own.sum(), 1)), 1e-5)
+        close(known.next_position[own], path[1:], 1e-5)
+
+
+def test_steps_in_the_target_region(driven, tmp_path, drawn):
+    run, episodes = driven
+    exploration.report([run], tmp_path)
+    positions = [(x, y) for _, path, _ in episodes for x, y in path[1:]]
+    inside = [0 <= x <= 3 and 0 <= y <= 3 for x, y in positions]
+    (row,) = rows_of(tmp_path / "exploration.csv")
+    assert int(row["region"]) == sum(inside) > 20
+    close(float(row["region_share"]), 100 * np.mean(inside))
+    plane, _ = drawn[0].axes
+    shown = [patch for patch in plane.patches if patch.get_label() == "target region"]
+    assert [patch.get_bbox().extents.tolist() for patch in shown] == [[0, 0, 3, 3]]
+    own, region = [text.get_text() for text in plane.get_legend().texts]
+    assert "% of steps in the region" in own + region
+
+
 # The table
 
 
@@ -193,6 +260,7 @@ def test_the_table(three, tmp_path, drawn):
         assert int(row["targets"]) == known.success.sum() > 0
         assert float(row["area"]) == exploration.area(known.position, known.next_position)
         close(float(row["late"]), 100 * known.success[-tenth:].mean())
+        assert int(row["region"]) == 0  # these targets are near the start
 
 
 def test_only_the_first_steps_are_counted(three, tmp_path, drawn, monkeypatch):
@@ -255,10 +323,11 @@ def test_each_plane_shows_the_paths_of_the_first_method_and_another(three, axes,
         lines = [line for line in ax.lines if len(line.get_xdata()) > 1]
         labels = [text.get_text() for text in ax.get_legend().texts]
         expected = []
+        assert labels.pop() == "target region"
         for name, label in zip((NAMES[0], other), labels, strict=True):
             paths = exploration.paths(exploration.experience(run_of(three, name)), STEPS)
             expected += [(path, colours[name]) for path in paths]
-            assert label.startswith(f"{name}, seed 1: area")
+            assert label.startswith(f"{name}, seed 1:\narea")
         for line, (path, colour) in zip(lines, expected, strict=True):
             assert (line.get_xydata() == path).all()
             assert to_rgba(line.get_color()) == colour

@@ -367,6 +367,19 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
             "backprop": {"max", "all"},
         },
     ),
+    "figure5.toml": (
+        {
+            "TargetReaching-v0": {("sac", 1), ("sac", 4)},
+            "TargetReaching-v0,fixed_layout=2": {("sac", 1), ("sac", 4)},
+        },
+        5,
+        {
+            "total_timesteps": {25_000, 50_000},
+            "random_steps": {1000},
+            "eval_every": {2000},
+            "learning_rate": {3e-4},
+        },
+    ),
     "figure11.toml": (
         {
             "Hopper-v4": {("sac", 4), ("gumbel-sac", 4), ("reinforce-sac", 4)},
@@ -396,7 +409,7 @@ def test_the_grids_are_those_of_the_table():
 
 @pytest.fixture(params=GRIDS)
 def own_grid(request):
-    if request.param == "figure3.toml" and "TargetReaching-v0" not in gym.registry:
+    if request.param in ("figure3.toml", "figure5.toml") and "TargetReaching-v0" not in gym.registry:
         pytest.skip("Gymnasium does not know TargetReaching-v0 here")
     return read_grid(ROOT / "grids" / request.param)
 

@@ -194,9 +194,11 @@ def test_help_of_plot(pmoe_here, monkeypatch):
         "smooth",
         "x",
         "estimators",
+        "environment",
+        "seed",
         "out",
     ]
-    options += ["routing", "primitives", "tsne", "episodes", "states"]
+    options += ["routing", "primitives", "tsne", "episodes", "states", "only-primitives"]
     for option in options:
         assert f"--{option} " in text
 

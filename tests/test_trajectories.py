@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from common import failed, rows_of
+from common import failed, refused, rows_of
 from common_figures import PICTURE, TABLE, close, files_of, names_of, run_of, stdout_of, words
 from common_reaching import CUT, DRAWN, FIXED, NAMES, near_targets, record
 from matplotlib import pyplot
@@ -13,7 +13,7 @@ from matplotlib.patches import Circle
 
 from pmoe.envs.target_reaching import START, TargetReaching
 from pmoe.plots import trajectories
-from pmoe.plots.runs import find
+from pmoe.plots.runs import OptionError, find
 
 WORLDS = [(FIXED, 2), (DRAWN, 0)]  # and the layouts of their episodes
 WHO = {"all": None, "0": 0, "1": 1}
@@ -131,6 +131,7 @@ def test_the_table(three, reported, tmp_path):
         for end in trajectories.ENDS:
             assert int(row[end]) == walk.ends.count(end)
         assert row["episodes"] == "3"
+        assert row["k"] == ("1" if row["method"] == "SAC" else "2")
         close(float(row["return"]), walk.returns.mean())
 
 
@@ -166,7 +167,8 @@ def test_the_figure_shows_walks(three, panels, name, who):
     assert [line.get_marker() for line in ends] == shapes
     title = ax.get_title()
     assert f"{walk.ends.count('reached')} of 3 reached" in title
-    label = f"{name}, seed 1" if who == "all" else f"primitive {who} alone"
+    policy = "SAC K=1" if name == "SAC" else name
+    label = f"{policy}, seed 1" if who == "all" else f"primitive {who} alone"
     assert label in title
 
 
@@ -177,6 +179,80 @@ def test_at_most_eight_primitives_are_shown(three, tmp_path, drawn):
     trajectories.plot([(run, walks)], tmp_path / "x")
     titles = [ax.get_title() for ax in drawn[0].axes]
     assert sum("alone" in title for title in titles) == 8
+
+
+# Some primitives, in one panel below each policy
+
+
+@pytest.fixture
+def together(three, tmp_path, drawn):
+    """Axes of the figure with two primitives: (2, 3)"""
+    runs, _ = find([three])
+    trajectories.report(runs, tmp_path, episodes=2, only="1,0")
+    return np.array(drawn[0].axes).reshape(2, 3)
+
+
+def test_two_primitives_share_a_panel(three, together, tmp_path):
+    above, below = together
+    assert [bool(ax.lines) for ax in below] == [False, True, True]  # SAC has one
+    rows = rows_of(tmp_path / "trajectories.csv")
+    assert words(rows, "method", "primitive") == [
+        (name, who) for name in NAMES for who in ("all", "1", "0") if name != "SAC" or who == "all"
+    ]
+    for name, policy, alone in zip(NAMES, above, below):
+        run = run_of(three, name)
+        assert [line.get_xydata().tolist() for line in policy.lines if is_path(line)] == [
+            path.tolist() for path in trajectories.walk(run, 2).paths
+        ]
+        if name == "SAC":
+            continue
+        one, zero = trajectories.walk(run, 2, 1), trajectories.walk(run, 2, 0)
+        lines = [line for line in alone.lines if is_path(line)]
+        for line, path in zip(lines, one.paths + zero.paths, strict=True):
+            assert (line.get_xydata() == path).all()
+        shades = [line.get_color() for line in lines]
+        assert shades[0] == shades[1] != shades[2] == shades[3]
+
+
+def test_their_panels_say_k(together):
+    above, below = together
+    for ax, name in zip(above, ["SAC K=1", "PMOE-SAC K=2", "Gating K=2"]):
+        assert ax.get_title().startswith(f"{name}, seed 1\n")
+    for ax in below[1:]:
+        assert ax.get_title().startswith("primitives 1, 0 alone, K=2\n")
+
+
+def runs_with(*ks) -> list[SimpleNamespace]:
+    return [SimpleNamespace(args={"k": k}, method=f"PMOE-SAC K={k}") for k in ks]
+
+
+def test_chosen_primitives():
+    runs = runs_with(1, 4, 2)
+    assert trajectories.chosen("0,1", runs) == [0, 1]
+    assert trajectories.chosen("1, 0,1", runs) == [1, 0]
+
+
+@pytest.mark.parametrize("text", ["2", "0,2", "-1", "", "0,", "a", "0.5", "00", "١"])
+def test_primitives_that_a_policy_lacks(text):
+    with pytest.raises(OptionError, match=r"no primitive of PMOE-SAC K=2: give some of 0 to 1"):
+        trajectories.chosen(text, runs_with(4, 1, 2))
+
+
+def test_primitives_of_policies_without():
+    with pytest.raises(OptionError, match="no policy here has several"):
+        trajectories.chosen("0", runs_with(1))
+
+
+def test_a_primitive_that_is_not_there_is_refused_beside_what_works(pmoe_here, three, tmp_path):
+    """The user's mistake is no note, and nothing is written before it is told"""
+    options = ["--trajectories", "--exploration", "--primitives", "--only-primitives", "0,7"]
+    failed(pmoe_here("plot", three, *options), "--only-primitives 0,7", "0 to 1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_primitives_without_trajectories_are_refused(pmoe_here, three, tmp_path):
+    refused(pmoe_here("plot", three, "--only-primitives", "0,1"), "--trajectories")
+    assert not list(tmp_path.iterdir())
 
 
 # The plane
