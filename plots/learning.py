@@ -108,10 +108,12 @@ def earlier(out: Path, files: list[Path]) -> list[str]:
     return [f"{out} has {', '.join(old)} of an earlier call"]
 
 
-def analyses(wanted: dict[str, bool], episodes: int, states: int) -> list[Callable]:
-    """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted. PlotError: a
-    library is missing."""
-    options = {
+def analyses(wanted: dict[str, bool], episodes: int, states: int, part: dict | None = None) -> list[Callable]:
+    """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted; `part` has
+    from, to and moments of --routing. PlotError: a library is missing, or there is no such part."""
+    if part and not wanted["routing"]:
+        raise PlotError("--from, --to and --moments are for --routing")
+    options: dict[str, dict] = {
         "routing": {"episodes": episodes},
         "primitives": {"episodes": episodes},
         "tsne": {"count": states},
@@ -123,6 +125,8 @@ def analyses(wanted: dict[str, bool], episodes: int, states: int) -> list[Callab
         if not wanted[name]:
             continue
         module = import_module(f"{__package__}.{name}")
+        if name == "routing":
+            arguments["part"] = module.read_part(part or {})
         if name == "tsne":
             module.check()
         functions.append(partial(module.report, **arguments))
