@@ -51,9 +51,8 @@ class Part:
     def moments(self, length: int) -> list[int]:
         """Steps of that episode at which frames and bars are shown"""
         steps = self.steps(length)
-        if not self.given:
-            return [self.first + moment for moment in moments(len(steps))]
-        times = [self.first + moment for moment in sorted(set(self.given))]
+        wanted = sorted(set(self.given)) or moments(len(steps)).tolist()
+        times = [self.first + moment for moment in wanted]
         return [time for time in times if time in steps]
 
 

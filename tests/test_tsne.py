@@ -189,10 +189,10 @@ def few(monkeypatch):
 
 def test_a_policy_of_too_few_states_is_named_and_the_others_embedded(reaching, tmp_path, few):
     found, _ = runs.find([reaching])
-    _, notes = tsne.report(found, tmp_path, count=60, iterations=50)
+    _, notes = tsne.report(found, tmp_path, count=40, iterations=50)
     rows = rows_of(tmp_path / "tsne.csv")
     assert [row["method"] for row in rows] == ["PMOE-SAC K=3"] * 8
-    assert column(rows, "own").sum() == column(rows, "states").sum() == 60
+    assert column(rows, "own").sum() == column(rows, "states").sum() == 40
     (line,) = [note for note in notes if "Gating K=3: not shown, as" in note]
     assert "only 23 different states" in line
 
@@ -211,10 +211,10 @@ def test_a_policy_that_cannot_be_asked_has_no_say_in_the_states(reaching, tmp_pa
 
     monkeypatch.setattr(tsne, "gaussians_in", gaussians_in)
     found, _ = runs.find([reaching])
-    _, notes = tsne.report(found, tmp_path, count=60, iterations=50)
+    _, notes = tsne.report(found, tmp_path, count=40, iterations=50)
     assert "TargetReaching-v0, Gating K=3: not shown, as it remembers its last state" in notes
     rows = rows_of(tmp_path / "tsne.csv")
-    assert column(rows, "own").sum() == column(rows, "states").sum() == 60
+    assert column(rows, "own").sum() == column(rows, "states").sum() == 40
 
 
 def test_a_fork_that_observes_more_is_left_out(reaching):
