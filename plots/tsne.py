@@ -385,11 +385,9 @@ def plot_actions(ax, run: Run, actions: Actions) -> None:
     for i, colour in enumerate(colours(k)):
         ax.scatter([], [], s=12, color=colour, label=str(i))
     ax.set(xticks=[], yticks=[])
-    name = f"{run.method}, seed {run.seed}"
-    ax.set_title(
-        f"{literal(name)}: actions in the black states\nsilhouette {actions.silhouettes[0, 0]:.2f}",
-        fontsize=8,
-    )
+    name = literal(f"{run.method}, seed {run.seed}")
+    about = f"actions in the black states; silhouette {actions.silhouettes[0, 0]:.2f}"
+    ax.set_title(f"{name}\n{about}", fontsize=8)
     legend(ax, min(k, 8))
 
 
