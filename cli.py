@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping
 from enum import Enum
@@ -420,7 +421,7 @@ def plot(
         bool,
         typer.Option(
             "--tsne",
-            help="t-SNE of states and of primitives' actions; takes minutes for each policy.",
+            help="t-SNE of states, and of what all methods' primitives do in the same ones; takes minutes.",
             rich_help_panel=POLICIES,
         ),
     ] = False,
@@ -463,6 +464,24 @@ def plot(
             min=100, help="States for --tsne; fewer are quicker.", metavar="N", rich_help_panel=POLICIES
         ),
     ] = 10_000,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            "--from", min=0, help="First step of the episode for --routing.", rich_help_panel=POLICIES
+        ),
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option("--to", min=1, help="Where that part ends: before this step.", rich_help_panel=POLICIES),
+    ] = None,
+    moments: Annotated[
+        str | None,
+        typer.Option(
+            help="Steps of that part, from 0, whose frames and bars are shown, as in 1,3,5,6,7.",
+            metavar="M,...",
+            rich_help_panel=POLICIES,
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -509,6 +528,7 @@ def plot(
 
     figures = {"auc": auc, "profile": profile, "routing": routing, "primitives": primitives, "tsne": tsne}
     figures |= {"trajectories": trajectories, "exploration": exploration}
+    part = {"from": first, "to": last, "moments": read_moments(moments)}
     files = []
     folders = []
     default_reference = None
@@ -522,6 +542,8 @@ def plot(
         folders += begun
         for name in figures:
             figures[name] = figures[name] or asked.plot.get(name, False)
+        for name, value in part.items():
+            part[name] = asked.plot.get(name) if value is None else value
         default_reference = asked.plot.get("reference")
     if paths and not folders:
         fail("there is nothing to draw yet")
@@ -537,6 +559,7 @@ def plot(
     if folders:
         from .plots import learning
 
+        given = {name: value for name, value in part.items() if value is not None}
         try:
             files += learning.report(
                 folders,
@@ -550,7 +573,7 @@ def plot(
                 show_seeds=show_seeds,
                 smooth=smooth,
                 x=x.value,
-                analyses=learning.analyses(figures, episodes, states, only_primitives),
+                analyses=learning.analyses(figures, episodes, states, given, only_primitives),
             )
         except PlotError as error:
             fail(str(error))
@@ -559,6 +582,16 @@ def plot(
 
         files += report(out)
     show_written(files)
+
+
+def read_moments(text: str | None) -> list[int] | None:
+    """The steps of 1,3,5"""
+    if text is None:
+        return None
+    words = text.split(",")
+    if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
+        fail(f"--moments {text}: give steps from 0 on with commas between them, as in 1,3,5")
+    return [int(word) for word in words]
 
 
 @app.command()

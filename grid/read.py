@@ -29,7 +29,7 @@ from .claims import TAKEN, beside, holder
 
 FIGURES = ("auc", "profile", "routing", "primitives", "tsne", "trajectories", "exploration")
 TABLES = {  # that are no options of `pmoe run`, and what they may hold
-    "plot": {**dict.fromkeys(FIGURES, bool), "reference": str},
+    "plot": {**dict.fromkeys(FIGURES, bool), "reference": str, "from": int, "to": int, "moments": list},
     "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},
 }
 MOST_RUNS = 20_000  # of a method; to read them takes 10 s
@@ -226,10 +226,12 @@ def sub_table(source: Source, table: dict, name: str) -> dict:
 
 def check_value(source: Source, key: str, value, kind: type) -> None:
     """Raises what is wrong with a value that is no option of `pmoe run`."""
-    least = 0 if key == "gpus" else 1
+    least = 0 if key in ("gpus", "from") else 1
     fits = type(value) is kind
     if fits and kind is int:
         fits = value >= least
+    if fits and kind is list:
+        fits = all(type(each) is int and each >= 0 for each in value)
     if not fits:
         from_least = f" from {least}" if kind is int else ""
         raise source.error(key, f"{key} cannot be {value!r}; it is {described(kind)}{from_least}")
@@ -344,6 +346,7 @@ def cast(value, hint):
 def described(hint) -> str:
     """What a field may hold, in words"""
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    words[list] = "a list of whole numbers from 0"
     kinds = kinds_of(hint)
     plain = [words[kind] for kind in kinds if kind in words]
     for kind in kinds:

@@ -111,10 +111,16 @@ def earlier(out: Path, files: list[Path]) -> list[str]:
 
 
 def analyses(
-    wanted: dict[str, bool], episodes: int, states: int, only_primitives: str | None = None
+    wanted: dict[str, bool],
+    episodes: int,
+    states: int,
+    part: dict | None = None,
+    only_primitives: str | None = None,
 ) -> list[Callable]:
-    """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted. PlotError: a
-    library is missing."""
+    """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted; `part` has
+    from, to and moments of --routing. PlotError: a library is missing, or there is no such part."""
+    if part and not wanted["routing"]:
+        raise PlotError("--from, --to and --moments are for --routing")
     options: dict[str, dict] = {
         # First, as the runs may lack its primitives.
         "trajectories": {"episodes": episodes, "only": only_primitives},
@@ -128,6 +134,8 @@ def analyses(
         if not wanted[name]:
             continue
         module = import_module(f"{__package__}.{name}")
+        if name == "routing":
+            arguments["part"] = module.read_part(part or {})
         if name == "tsne":
             module.check()
         functions.append(partial(module.report, **arguments))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -238,7 +238,6 @@ class Rollout:
     chosen: np.ndarray  # (N,)
 
     # All of them
-    squashed: bool  # whether a tanh keeps actions within the bounds, as in SAC's family, or clipping
     returns: np.ndarray  # (E,), undiscounted
     frames: list[np.ndarray]  # (H, W, 3) each
 
@@ -283,9 +282,13 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
         steps = by_episode(records)
     for env in envs.envs:
         env.close()
-    squashed = run.family == "SAC"
-    mean_action = np.tanh(steps["mean"]) if squashed else steps["mean"].clip(-1, 1)
-    return Rollout(**steps, mean_action=mean_action, squashed=squashed, returns=returns, frames=frames)
+    mean_action = within_bounds(run, steps["mean"])
+    return Rollout(**steps, mean_action=mean_action, returns=returns, frames=frames)
+
+
+def within_bounds(run: Run, u: np.ndarray) -> np.ndarray:
+    """Actions from what a primitive's Gaussian gives: a tanh keeps them there in SAC's family, or clipping"""
+    return np.tanh(u) if run.family == "SAC" else u.clip(-1, 1)
 
 
 def decide(actor, obs: Tensor, primitive: int | None, composed: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -319,13 +322,14 @@ def by_episode(records: list[dict]) -> dict[str, np.ndarray]:
     return {name: x[order] for name, x in steps.items()}
 
 
-def select(steps: Rollout, index: np.ndarray) -> Rollout:
-    """Only those of its steps, (n,)"""
-    parts = {}
-    for field in fields(Rollout):
-        if field.name not in ("squashed", "returns", "frames"):
-            parts[field.name] = getattr(steps, field.name)[index]
-    return replace(steps, **parts)
+def gaussians_in(run: Run, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """mean and log_std (N, K, A) of a policy's primitives in states (N, O), whoever visited them: what it
+    kept of an episode, as DAC its option, decides who acts and not what each would do. PlotError: it is a
+    fork that cannot be asked so."""
+    _, actor = trained(run)
+    with fork_errors(run):
+        mean, log_std, _ = gaussians(actor, torch.from_numpy(obs).unsqueeze(0))
+    return mean.numpy(), log_std.numpy()
 
 
 def gaussians(actor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,11 +1,13 @@
-"""Whether primitives do different things in like states: states embedded by t-SNE and clustered, and the
-actions that each primitive draws in the states of one cluster, embedded too; beside them a number, because a
-picture proves nothing.
+"""Whether primitives do different things in the same states: states of an environment embedded by t-SNE and
+clustered, and the actions that each primitive of each method draws in the states of one cluster, embedded
+too; beside them a number, because a picture proves nothing.
 
 Figures 4 and 10 of arXiv 2104.09122: states of ten trajectories, 10,000 of them; 2 components, perplexity
-300, learning rate 150, 7,000 iterations. Not printed: states are standardised; the clusters are k-means' in
-the embedding; an action is drawn from each primitive's Gaussian in every state, also of gating, whose
-primitives never act alone.
+300, learning rate 150, 7,000 iterations. Not printed is whose states. Here every method's policy visits as
+many of them, they are embedded together, and all methods are asked in all of them, so that none is favoured.
+Not printed either: states are standardised; the clusters are k-means' in the embedding; the one shown is
+that of which each method visits most; an action is drawn from each primitive's Gaussian in every state, also
+of gating, whose primitives never act alone.
 
 The number is the silhouette of these actions by primitive, in the space of actions and not in the embedding,
 which may tear apart what is one: the mean of (b - a) / max(a, b), with a an action's mean distance to those
@@ -13,6 +15,7 @@ of its primitive and b to those of the nearest other. 1: primitives are far apar
 that of the mean actions: where only these are apart, primitives differ by less than their own noise.
 """
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +24,10 @@ import numpy as np
 import torch
 from rich.progress import Progress
 
-from ..terminal import console
-from .policies import Rollout, analyse, colours, pick, rollout, select, stem
-from .runs import PlotError, Run
-from .style import literal, pyplot, save
+from ..terminal import console, tracked
+from .policies import Rollout, analyse, colours, gaussians_in, pick, rollout, stem, within_bounds
+from .runs import PlotError, Run, grouped
+from .style import literal, pyplot, save, styles
 from .tables import write
 
 TRAJECTORIES = 10
@@ -32,7 +35,9 @@ CLUSTERS = 8
 EARLY = 250  # iterations with exaggeration, van der Maaten's
 MOST = 200  # episodes, where short ones have too few states
 POINTS = 5000  # of which a silhouette is taken, as its cost is their square
-HEAD = ["environment", "method", "seed", "states", "episodes", "drawn actions", "mean actions"]
+HEAD = ["environment", "method", "seed", "states", "own", "episodes", "drawn actions", "mean actions"]
+FOOT = "All methods of an environment are asked in the same states; own: those that the method's own policy "
+FOOT += "visited, in so many episodes. 1: primitives are far apart; 0: they overlap."
 
 
 def check() -> None:
@@ -65,10 +70,17 @@ def embed(points: np.ndarray, seed: int, iterations: int, show=lambda done: None
     return np.asarray(TSNE(**options).fit(points))
 
 
-def states(run: Run, count: int) -> Rollout:
-    """Different states of ten episodes, or, as far as these have fewer than `count`, of more; `count` of
-    them, evenly spaced. PlotError: there are too few."""
-    episodes = TRAJECTORIES
+@dataclass
+class Visits:
+    """Different states that a policy visits"""
+
+    obs: np.ndarray  # (n, O), what the policy was told, in the environment's own units
+    episode: np.ndarray  # (n,), in which it was, numbered from 0
+
+
+def visit(run: Run, count: int, episodes: int) -> Visits:
+    """States of so many episodes or, as far as these have fewer than `count` different ones, of more.
+    PlotError: there are too few."""
     steps = rollout(run, episodes)
     different = first_visits(steps)
     while len(different) < count and episodes < MOST:
@@ -82,8 +94,10 @@ def states(run: Run, count: int) -> Rollout:
             break
     if len(different) < 3 * CLUSTERS:
         raise PlotError(f"{run.path} visits only {len(different)} different states")
-    spaced = np.linspace(0, len(different) - 1, count).round()
-    return select(steps, different[np.unique(spaced.astype(int))])
+    obs = steps.obs[different]
+    # Whoever cannot be asked about others' states has no say in which these are.
+    gaussians_in(run, obs)
+    return Visits(obs, steps.episode[different])
 
 
 def first_visits(steps: Rollout) -> np.ndarray:
@@ -92,12 +106,20 @@ def first_visits(steps: Rollout) -> np.ndarray:
     return np.sort(first)
 
 
-def draw_actions(steps: Rollout, seed: int) -> np.ndarray:
+def evenly(visits: Visits, count: int) -> Visits:
+    """As many of them, or all if they are fewer, evenly spaced"""
+    last = len(visits.obs) - 1
+    spaced = np.linspace(0, last, min(count, last + 1)).round()
+    index = spaced.astype(int)
+    return Visits(visits.obs[index], visits.episode[index])
+
+
+def draw_actions(run: Run, obs: np.ndarray, seed: int) -> np.ndarray:
     """An action of every primitive in every state, and its mean action: (2, N, K, A)"""
-    noise = np.random.default_rng(seed).standard_normal(steps.mean.shape)
-    drawn = steps.mean + np.exp(steps.log_std) * noise
-    drawn = np.tanh(drawn) if steps.squashed else drawn.clip(-1, 1)
-    return np.stack([drawn, steps.mean_action])
+    mean, log_std = gaussians_in(run, obs)
+    noise = np.random.default_rng(seed).standard_normal(mean.shape)
+    drawn = mean + np.exp(log_std) * noise
+    return within_bounds(run, np.stack([drawn, mean]))
 
 
 def separation(actions: np.ndarray, seed: int) -> float:
@@ -113,99 +135,177 @@ def separation(actions: np.ndarray, seed: int) -> float:
 
 
 @dataclass
-class Embedding:
-    """States of a run in C clusters, 0 the largest, and what its primitives do there"""
+class States:
+    """N states that the policies of M methods visited, in C clusters"""
 
-    where: np.ndarray  # (N, 2), of each state
-    cluster: np.ndarray  # (N,)
-    drawn: np.ndarray  # (N, K, A), an action of each primitive in each state
-    silhouettes: np.ndarray  # (2, C), of drawn and of mean actions in each cluster
-    points: np.ndarray  # (n, K, 2), where the actions drawn in cluster 0 are
-    episodes: int  # that it took
+    obs: np.ndarray  # (N, O)
+    visitor: np.ndarray  # (N,), the number of the method
+    episodes: list[int]  # (M,), that each took
+    where: np.ndarray  # (N, 2)
+    cluster: np.ndarray  # (N,), 0 is the one whose actions are shown
 
     @property
     def sizes(self) -> np.ndarray:
-        """States in each cluster, (C,)"""
-        return np.bincount(self.cluster, minlength=CLUSTERS)
+        """States of each method in each cluster, (M, C)"""
+        return sizes_of(self.visitor, self.cluster, len(self.episodes))
 
 
-def embed_run(run: Run, count: int, seed: int, iterations: int, show=lambda done: None) -> Embedding:
-    """Of `count` states of a run, or fewer. PlotError: there are too few."""
-    steps = states(run, count)
-    obs = steps.obs.astype(np.float64)
-    standard = (obs - obs.mean(0)) / np.maximum(obs.std(0), 1e-8)
+@dataclass
+class Actions:
+    """What the K primitives of a method do in N states"""
+
+    drawn: np.ndarray  # (N, K, A), an action of each in each
+    silhouettes: np.ndarray  # (2, C), of drawn and of mean actions in each cluster
+    points: np.ndarray  # (n, K, 2), where the actions drawn in cluster 0 are
+
+
+def embed_states(visits: list[Visits], seed: int, iterations: int, show=lambda done: None) -> States:
+    """Of methods' visits, all together"""
+    obs = np.concatenate([each.obs for each in visits])
+    lengths = [len(each.obs) for each in visits]
+    visitor = np.repeat(np.arange(len(visits)), lengths)
+    episodes = [int(each.episode.max()) + 1 for each in visits]
+    precise = obs.astype(np.float64)
+    standard = (precise - precise.mean(0)) / np.maximum(precise.std(0), 1e-8)
     where = embed(standard, seed, iterations, show)
-    cluster = clusters(where, seed)
-    actions = draw_actions(steps, seed)
+    return States(obs, visitor, episodes, where, clusters(where, visitor, seed))
+
+
+def embed_actions(run: Run, states: States, seed: int, iterations: int, show=lambda done: None) -> Actions:
+    """Of a run's primitives in the states"""
+    actions = draw_actions(run, states.obs, seed)
     silhouettes = np.zeros((2, CLUSTERS))
     for kind, c in np.ndindex(2, CLUSTERS):
-        silhouettes[kind, c] = separation(actions[kind, cluster == c], seed)
+        silhouettes[kind, c] = separation(actions[kind, states.cluster == c], seed)
     drawn = actions[0]
-    shown = drawn[cluster == 0]
+    shown = drawn[states.cluster == 0]
     n, k, action_size = shown.shape
-    points = embed(shown.reshape(n * k, action_size), seed, iterations, lambda done: show(iterations + done))
-    episodes = int(steps.episode.max()) + 1
-    return Embedding(where, cluster, drawn, silhouettes, points.reshape(n, k, 2), episodes)
+    points = embed(shown.reshape(n * k, action_size), seed, iterations, show)
+    return Actions(drawn, silhouettes, points.reshape(n, k, 2))
 
 
-def clusters(where: np.ndarray, seed: int) -> np.ndarray:
-    """The cluster of each point (N, 2), 0 being the largest: (N,)"""
+def clusters(where: np.ndarray, visitor: np.ndarray, seed: int) -> np.ndarray:
+    """The cluster of each point (N, 2), (N,). They are numbered by how many states the method has there that
+    has fewest, then by size: 0 is no method's own, if there is such a cluster."""
     from sklearn.cluster import KMeans
 
     labels = KMeans(CLUSTERS, n_init=10, random_state=seed).fit_predict(where)
-    sizes = np.bincount(labels, minlength=CLUSTERS)
-    largest_first = np.argsort(-sizes, kind="stable")
-    rank = np.argsort(largest_first)
+    sizes = sizes_of(visitor, labels, visitor.max() + 1)
+    order = np.lexsort((-sizes.sum(0), -sizes.min(0)))
+    rank = np.argsort(order)
     return rank[labels]
+
+
+def sizes_of(visitor: np.ndarray, cluster: np.ndarray, methods: int) -> np.ndarray:
+    """States of each method in each cluster, (M, C)"""
+    sizes = np.zeros((methods, CLUSTERS), int)
+    np.add.at(sizes, (visitor, cluster), 1)
+    return sizes
 
 
 def report(
     runs: list[Run], out: Path, count: int = 10_000, seed: int = 0, iterations: int = 7000
 ) -> tuple[list[Path], list[str]]:
-    """Writes OUT/tsne-ENV.png and .pdf for each environment, a row for each of its runs, and OUT/tsne.csv,
-    .md and .tex; returns the files, and notes. PlotError: the libraries are not there, or no policy has
-    several primitives."""
+    """Writes OUT/tsne-ENV.png and .pdf for each environment, of all its methods in the same states, and
+    OUT/tsne.csv, .md and .tex; returns the files, and notes. PlotError: the libraries are not there, or no
+    policy has several primitives."""
     check()
     runs, notes = pick(runs)
-    with Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as bar:
+    methods = {env: len(group) for env, group in grouped(runs, lambda run: run.env).items()}
 
-        def analysis(run: Run) -> Embedding:
-            task = bar.add_task(f"t-SNE, {run.env}, {run.method}", total=2 * iterations)
-            return embed_run(run, count, seed, iterations, lambda done: bar.update(task, completed=done))
+    def analysis(run: Run) -> Visits:
+        number = methods[run.env]
+        return visit(run, math.ceil(count / number), math.ceil(TRAJECTORIES / number))
 
-        embedded = analyse(runs, analysis, notes)
+    visits = analyse(tracked(runs, "episodes"), analysis, notes)
+    files = []
     records = []
     rows = []
-    for run, e in embedded:
-        records += records_of(run, e)
-        rows.append(row_of(run, e))
-        if e.episodes != TRAJECTORIES or len(e.where) < count:
-            shown = f"{len(e.where):,} different states of {e.episodes} episodes"
-            notes.append(f"{run.env}, {run.method}: {shown}")
+    for env, group in grouped(visits, lambda pair: pair[0].env).items():
+        group = comparable(group, notes)
+        shown = [run for run, _ in group]
+        chosen, lines = share([each for _, each in group], count)
+        notes += [f"{env}, {shown[number].method}: {line}" for number, line in lines]
+        states, actions = embed_all(shown, chosen, seed, iterations)
+        if states.sizes[:, 0].min() == 0:
+            notes.append(f"{env}: no cluster has states of every method; the largest is shown")
+        for number, (run, each) in enumerate(zip(shown, actions)):
+            records += records_of(run, number, states, each)
+            rows.append(row_of(run, number, states, each))
+        files += plot(shown, states, actions, stem(out, "tsne", env))
     title = f"Silhouette of actions by primitive: mean, lowest and highest of {CLUSTERS} clusters of states"
-    files = write(out / "tsne", records, [(title, HEAD, rows)])
-    for env in dict.fromkeys(run.env for run, _ in embedded):
-        panel = [(run, e) for run, e in embedded if run.env == env]
-        files += plot(panel, stem(out, "tsne", env))
-    return files, notes
+    return write(out / "tsne", records, [(title, HEAD, rows)], FOOT) + files, notes
 
 
-def records_of(run: Run, e: Embedding) -> list[dict]:
+def comparable(group: list[tuple[Run, Visits]], notes: list[str]) -> list[tuple[Run, Visits]]:
+    """Those whose states have as many numbers as the first's: a fork may tell its policy more of them."""
+    _, first = group[0]
+    kept = []
+    for run, visits in group:
+        if visits.obs.shape[1] == first.obs.shape[1]:
+            kept.append((run, visits))
+        else:
+            notes.append(
+                f"{run.env}, {run.method}: not shown, as its states are not those of {group[0][0].method}"
+            )
+    return kept
+
+
+def share(visits: list[Visits], count: int) -> tuple[list[Visits], list[tuple[int, str]]]:
+    """`count` states, as many of each method; fewer where one has not so many. With lines on methods, by
+    their numbers."""
+    wanted = math.ceil(count / len(visits))
+    fewest = min(len(each.obs) for each in visits)
+    planned = math.ceil(TRAJECTORIES / len(visits))
+    chosen = []
+    lines = []
+    for number, each in enumerate(visits):
+        taken = evenly(each, min(wanted, fewest))
+        chosen.append(taken)
+        episodes = int(taken.episode.max()) + 1
+        if episodes != planned or len(taken.obs) < wanted:
+            lines.append((number, f"{len(taken.obs):,} different states of {episodes} episodes"))
+    return chosen, lines
+
+
+def embed_all(
+    runs: list[Run], visits: list[Visits], seed: int, iterations: int
+) -> tuple[States, list[Actions]]:
+    """The states of an environment, and the actions of each method in them"""
+    hidden = not sys.stdout.isatty()
+    with Progress(console=console(), transient=True, disable=hidden) as bar:
+        task = bar.add_task(f"t-SNE, {runs[0].env}: states", total=(1 + len(runs)) * iterations)
+        states = embed_states(visits, seed, iterations, lambda done: bar.update(task, completed=done))
+        actions = []
+        for number, run in enumerate(runs, 1):
+            bar.update(task, description=f"t-SNE, {run.env}: actions of {run.method}")
+
+            def show(done: int, before: int = number * iterations) -> None:
+                bar.update(task, completed=before + done)
+
+            actions.append(embed_actions(run, states, seed, iterations, show))
+    return states, actions
+
+
+def records_of(run: Run, number: int, states: States, actions: Actions) -> list[dict]:
     """A record of each cluster"""
     records = []
-    for c, size in enumerate(e.sizes):
-        drawn, mean = e.silhouettes[:, c]
+    for c, size in enumerate(states.sizes.sum(0)):
+        drawn, mean = actions.silhouettes[:, c]
         record = {"environment": run.env, "method": run.method, "seed": run.seed}
-        records.append(record | {"cluster": c, "states": size, "drawn": drawn, "mean": mean})
+        record |= {"cluster": c, "states": size, "own": states.sizes[number, c]}
+        records.append(record | {"drawn": drawn, "mean": mean})
     return records
 
 
-def row_of(run: Run, e: Embedding) -> list[str]:
+def row_of(run: Run, number: int, states: States, actions: Actions) -> list[str]:
     """Of the table: mean over states, lowest and highest of the clusters' silhouettes"""
-    cells = [f"{len(e.where):,}", str(e.episodes)]
-    several = e.sizes > 1
-    for silhouettes in e.silhouettes:
-        mean = np.average(silhouettes[several], weights=e.sizes[several])
+    sizes = states.sizes.sum(0)
+    own = states.sizes[number].sum()
+    cells = [f"{sizes.sum():,}", f"{own:,}", str(states.episodes[number])]
+    several = sizes > 1
+    for silhouettes in actions.silhouettes:
+        mean = np.average(silhouettes[several], weights=sizes[several])
         lowest = np.nanmin(silhouettes)
         highest = np.nanmax(silhouettes)
         cells.append(f"{mean:.2f} ({lowest:.2f} to {highest:.2f})")
@@ -215,29 +315,31 @@ def row_of(run: Run, e: Embedding) -> list[str]:
 # The figure
 
 
-def plot(embedded: list[tuple[Run, Embedding]], file: Path) -> list[Path]:
-    """A row a method: its states by cluster, the largest cluster's actions by primitive; and all
-    silhouettes"""
-    rows = len(embedded)
+def plot(runs: list[Run], states: States, actions: list[Actions], file: Path) -> list[Path]:
+    """The states by cluster and, of several methods, by who visited them; each method's actions in one
+    cluster by primitive; and all silhouettes"""
+    beside = len(runs) > 1
+    panels = 1 + beside + len(runs)
+    rows = math.ceil(panels / 2)
     figure = pyplot().figure(figsize=(8.2, 2.9 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, 3, width_ratios=(1, 1, 0.8))
-    beside = figure.add_subplot(grid[:, 2])
-    for row, (run, e) in enumerate(embedded):
-        left = figure.add_subplot(grid[row, 0])
-        right = figure.add_subplot(grid[row, 1])
-        plot_states(left, e)
-        left.set_ylabel(f"{literal(run.method)}, seed {run.seed}")
-        plot_actions(right, e)
-        plot_silhouettes(beside, row, e)
-    lowest = min(np.nanmin(e.silhouettes) for _, e in embedded)
-    beside.axhline(0, color="black", linewidth=0.5)
-    beside.set(xlim=(-0.6, rows - 0.4), ylim=(min(-0.3, lowest - 0.05), 1.05))
-    beside.set_ylabel("silhouette of actions by primitive")
-    names = [literal(run.method).replace(" ", "\n", 1) for run, _ in embedded]
-    beside.set_xticks(range(rows), names, fontsize=7)
-    beside.set_title(f"{CLUSTERS} clusters; full: the one shown", fontsize=8)
-    beside.legend(frameon=False, fontsize=7, loc="best")
-    figure.suptitle(literal(embedded[0][0].env), fontsize=9)
+    axes = [figure.add_subplot(grid[divmod(i, 2)]) for i in range(panels)]
+    last = figure.add_subplot(grid[:, 2])
+    plot_states(axes[0], states)
+    if beside:
+        plot_visitors(axes[1], runs, states)
+    for number, (run, each) in enumerate(zip(runs, actions)):
+        plot_actions(axes[number - len(runs)], run, each)
+        plot_silhouettes(last, number, each)
+    lowest = min(np.nanmin(each.silhouettes) for each in actions)
+    last.axhline(0, color="black", linewidth=0.5)
+    last.set(xlim=(-0.6, len(runs) - 0.4), ylim=(min(-0.3, lowest - 0.05), 1.05))
+    last.set_ylabel("silhouette of actions by primitive")
+    names = [literal(run.method).replace(" ", "\n", 1) for run in runs]
+    last.set_xticks(range(len(runs)), names, fontsize=7)
+    last.set_title(f"{CLUSTERS} clusters; full: the black one", fontsize=8)
+    last.legend(frameon=False, fontsize=7, loc="best")
+    figure.suptitle(literal(runs[0].env), fontsize=9)
     return save(figure, file)
 
 
@@ -246,39 +348,61 @@ def shuffled(n: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(n)
 
 
-def plot_states(ax, e: Embedding) -> None:
-    """States in the colours of their clusters, those of the largest in black"""
+def plot_states(ax, states: States) -> None:
+    """States in the colours of their clusters, those of the one whose actions are shown in black"""
     shades = pyplot().get_cmap("tab20")(np.arange(CLUSTERS) * 2 + 1)
-    order = shuffled(len(e.where))
-    x, y = e.where[order].T
-    ax.scatter(x, y, s=1, color=shades[e.cluster[order]], linewidths=0, rasterized=True)
-    x, y = e.where[e.cluster == 0].T
+    order = shuffled(len(states.where))
+    x, y = states.where[order].T
+    ax.scatter(x, y, s=1, color=shades[states.cluster[order]], linewidths=0, rasterized=True)
+    x, y = states.where[states.cluster == 0].T
     ax.scatter(x, y, s=1.5, color="black", linewidths=0, rasterized=True)
     ax.set(xticks=[], yticks=[])
-    ax.set_title(f"{len(e.where):,} states; black: {len(x):,} of them", fontsize=8)
+    ax.set_title(f"{len(states.where):,} states; black: {len(x):,} of them", fontsize=8)
 
 
-def plot_actions(ax, e: Embedding) -> None:
-    """Actions drawn in the largest cluster, in the colours of their primitives"""
-    n, k, _ = e.points.shape
+def plot_visitors(ax, runs: list[Run], states: States) -> None:
+    """States in the colours of the methods whose policies visited them"""
+    looks = styles(runs)
+    shades = np.array([looks[run.method]["color"] for run in runs])
+    order = shuffled(len(states.where))
+    x, y = states.where[order].T
+    ax.scatter(x, y, s=1, color=shades[states.visitor[order]], linewidths=0, rasterized=True)
+    for run, colour, own in zip(runs, shades, states.sizes):
+        label = f"{run.method}: {own[0]:,} of the black"
+        ax.scatter([], [], s=12, color=colour, label=literal(label))
+    ax.set(xticks=[], yticks=[])
+    ax.set_title("the same, by the method that visited them", fontsize=8)
+    legend(ax, 1)
+
+
+def plot_actions(ax, run: Run, actions: Actions) -> None:
+    """Actions that a method draws in one cluster, in the colours of its primitives"""
+    n, k, _ = actions.points.shape
     order = shuffled(n * k)
-    x, y = e.points.reshape(n * k, 2)[order].T
+    x, y = actions.points.reshape(n * k, 2)[order].T
     primitive = np.tile(np.arange(k), n)[order]
     ax.scatter(x, y, s=2, c=np.array(colours(k))[primitive], linewidths=0, rasterized=True)
     for i, colour in enumerate(colours(k)):
         ax.scatter([], [], s=12, color=colour, label=str(i))
     ax.set(xticks=[], yticks=[])
-    ax.set_title(f"their actions, by primitive; silhouette {e.silhouettes[0, 0]:.2f}", fontsize=8)
-    ax.legend(frameon=False, fontsize=6, ncols=min(k, 8), loc="upper center", bbox_to_anchor=(0.5, 0.02))
+    name = literal(f"{run.method}, seed {run.seed}")
+    about = f"actions in the black states; silhouette {actions.silhouettes[0, 0]:.2f}"
+    ax.set_title(f"{name}\n{about}", fontsize=8)
+    legend(ax, min(k, 8))
 
 
-def plot_silhouettes(ax, row: int, e: Embedding) -> None:
+def legend(ax, columns: int) -> None:
+    """Below a panel"""
+    ax.legend(frameon=False, fontsize=6, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, 0.02))
+
+
+def plot_silhouettes(ax, number: int, actions: Actions) -> None:
     """Those of each cluster, of drawn and of mean actions beside each other"""
-    drawn, mean = e.silhouettes
-    kinds = [("drawn actions", drawn, "o", row - 0.15), ("mean actions", mean, "^", row + 0.15)]
+    drawn, mean = actions.silhouettes
+    kinds = [("drawn actions", drawn, "o", number - 0.15), ("mean actions", mean, "^", number + 0.15)]
     for label, silhouettes, marker, x in kinds:
         style = {"marker": marker, "color": "black", "markersize": 4, "linestyle": "none"}
-        if row == 0:
+        if number == 0:
             style["label"] = label
         ax.plot(np.full(CLUSTERS, x), silhouettes, **style, markerfacecolor="none")
         style["label"] = ""

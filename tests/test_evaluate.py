@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common import files_below, refused, rows_of, train
+from common import ROOT, files_below, refused, rows_of, train
 from common_figures import close, column, names_of, stdout_of, words
 
+from pmoe.grid.read import read_grid
 from pmoe.plots import evaluate, policies
 from pmoe.plots.runs import PlotError, Run
 from pmoe.plots.tables import latex, markdown
@@ -173,6 +174,18 @@ def test_table_5():
     ]
     assert head == ["", "n", "sigma 0", "sigma 0.05", "sigma 0.1"]
     assert title == "Return on Hopper-v4 in 2 episodes, Gaussian noise on the observation"
+
+
+def test_the_grid_of_table_5_has_all_that_is_printed():
+    groups = {}
+    for job in read_grid(ROOT / "grids/table5.toml").jobs:
+        run = fake(job.algo, job.args.k, job.args.seed, job.args.env_id)
+        groups.setdefault(run.base, []).append(run)
+    _, _, rows = table("Hopper-v4", [0.0, 0.05, 0.1], *groups.values())
+    methods = {row[0]: row[1] for row in rows[::2]}
+    assert methods == dict.fromkeys(["SAC", "PMOE-SAC K=4", "Gating K=4", "MCP-SAC K=4"], "5")
+    numbers = {cell for row in rows[1::2] for cell in row[2:]}
+    assert len(numbers - {""}) == 12
 
 
 def test_what_is_not_printed_stays_empty():

@@ -233,6 +233,9 @@ BAD = [
     (SAC + 'env = "nothing:Hopper-v4"\n', 3, ["nothing:Hopper-v4"]),
     ("[plot]\nauc = true\nreferense = 'SAC'\n" + SAC, 3, ["[plot]", "'referense'", "nearest: reference"]),
     ("[plot]\nauc = 1\n" + SAC, 2, ["auc", "true or false"]),
+    ("[plot]\nfrom = -1\n" + SAC, 2, ["from", "a whole number from 0"]),
+    ("[plot]\nmoments = [1, -1]\n" + SAC, 2, ["moments", "a list of whole numbers from 0"]),
+    ("[plot]\nmoments = 3\n" + SAC, 2, ["moments", "a list of whole numbers from 0"]),
     ("plot = 3\n" + SAC, 1, ["plot"]),
     ("[slurm]\nmemry = 3\n" + SAC, 2, ["[slurm]", "nearest: memory"]),
     ("[slurm]\ntime = 0\n" + SAC, 2, ["time", "a whole number from 1"]),
@@ -367,6 +370,7 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
             "backprop": {"max", "all"},
         },
     ),
+    "figure4.toml": ({"HalfCheetah-v4": {("gating-sac", 2), ("sac", 2)}}, 1, {}),
     "figure5.toml": (
         {
             "TargetReaching-v0": {("sac", 1), ("sac", 4)},
@@ -380,6 +384,7 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
             "learning_rate": {3e-4},
         },
     ),
+    "figure8.toml": ({"HalfCheetah-v4": {("sac", 2), ("sac", 4)}}, 1, {}),
     "figure11.toml": (
         {
             "Hopper-v4": {("sac", 4), ("gumbel-sac", 4), ("reinforce-sac", 4)},

@@ -139,9 +139,11 @@ def figure_of_tsne(found, folder, drawn):
     """Of states that nobody has seen"""
     generator = np.random.default_rng(0)
     points = generator.normal(size=(20, 2, 2))
-    cluster = np.arange(20) % tsne.CLUSTERS
-    what = tsne.Embedding(points[:, 0], cluster, points, np.ones((2, tsne.CLUSTERS)), points, 3)
-    tsne.plot([(run, what) for run in found], folder / "tsne")
+    number = np.arange(20)
+    where = points[:, 0]
+    states = tsne.States(where, number % 2, [3, 3], where, number % tsne.CLUSTERS)
+    actions = tsne.Actions(points, np.ones((2, tsne.CLUSTERS)), points)
+    tsne.plot(found, states, [actions for _ in found], folder / "tsne")
     return drawn.pop()
 
 

@@ -1,11 +1,13 @@
 """`pmoe plot --routing`: what its figure and its table hold."""
 
+import json
+
 import numpy as np
 import pytest
-from common import rows_of
+from common import SHORT, refused, rows_of
 from common_figures import PICTURE, TABLE, close, column, files_of, names_of, run_of, stdout_of
 
-from pmoe.plots import policies, routing
+from pmoe.plots import policies, routing, runs
 
 EPISODES = 3
 
@@ -110,6 +112,106 @@ MOMENTS = [(1000, [100, 300, 500, 700, 900]), (5, [0, 1, 2, 3, 4]), (1, [0])]
 @pytest.mark.parametrize("length, times", MOMENTS)
 def test_moments(length, times):
     assert routing.moments(length).tolist() == times
+
+
+# Of a part of the episode
+
+
+@pytest.fixture
+def part_of_it(run, tmp_path, drawn, monkeypatch):
+    """The axes of the figure, and the table's rows"""
+    monkeypatch.setattr(routing, "choose_renderer", lambda env: "no library")
+    part = routing.read_part({"from": 3, "to": 8, "moments": [4, 1]})
+    files, _ = routing.report([run], tmp_path, episodes=EPISODES, part=part)
+    return drawn[0].axes, rows_of(files[-1])
+
+
+def test_a_part_of_the_episode(part_of_it, steps):
+    (along, strip, _, *bars), rows = part_of_it
+    shown = range(3, 8)
+    assert along.get_xlim() == (3, 8)
+    assert "steps 3 to 7 of an episode" in along.get_title()
+    assert strip.images[0].get_array().shape == (1, 5, 3)
+    assert strip.images[0].get_extent() == [3, 8, 0, 1]
+    for area, primitive in zip(along.collections, range(3), strict=True):
+        (path,) = area.get_paths()
+        x, y = path.vertices.T
+        close(np.ptp(y[x == 3]), np.exp(steps.log_w[3, primitive]))
+    assert [ax.get_xlabel() for ax in bars] == ["step 4", "step 7"]
+    for ax, step in zip(bars, (4, 7), strict=True):
+        close(heights(ax), np.exp(steps.log_w[step]))
+    assert column(rows, "step").tolist() == np.repeat(shown, 3).tolist()
+
+
+def test_frames_of_given_moments(run, tmp_path, drawn):
+    part = routing.Part(3, None, [2])
+    routing.report([run], tmp_path, episodes=1, part=part)
+    (image,) = [ax.images[0] for ax in drawn[0].axes if ax.images and not ax.axison]
+    (frame,) = policies.rollout(run, 1, frames_at=[5]).frames
+    assert (image.get_array() == frame).all()
+
+
+def test_moments_behind_the_episode_are_a_note(run, first, tmp_path, drawn):
+    part = routing.Part(0, None, [1, 5000])
+    _, notes = routing.report([run], tmp_path, episodes=EPISODES, part=part)
+    assert f"TargetReaching-v0, PMOE-SAC K=3: 1 of the moments lie behind its {len(first)} steps" in notes
+
+
+@pytest.mark.parametrize("part, words", [((5000, None, ()), "from 5000 on"), ((0, None, [5000]), "moments")])
+def test_where_all_episodes_are_too_short(run, first, tmp_path, part, words):
+    with pytest.raises(runs.PlotError, match=f"has {len(first)} steps, and none of the .*{words}"):
+        routing.report([run], tmp_path, episodes=EPISODES, part=routing.Part(*part))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_episode_that_is_too_short_is_a_note(reaching, tmp_path, drawn, monkeypatch):
+    rollout = policies.rollout
+
+    def shorter(run, *args, **kwargs):
+        """Gating's first episode has two steps."""
+        steps = rollout(run, *args, **kwargs)
+        if run.algo == "gating-sac":
+            steps.episode[2:] += 1
+        return steps
+
+    monkeypatch.setattr(routing, "rollout", shorter)
+    found, _ = runs.find([reaching])
+    files, notes = routing.report(found, tmp_path, episodes=1, part=routing.Part(2))
+    assert len(files) == 3
+    (note,) = [note for note in notes if "Gating K=3: not shown" in note]
+    assert note.endswith("has 2 steps, and none of the steps from 2 on")
+
+
+PARTS = [
+    (["--from", "40", "--to", "40"], "there is no step between them"),
+    (["--to", "40", "--moments", "3,40"], "40 is not in the part shown, whose moments are 0 to 39"),
+    (["--moments", "1,x"], "--moments 1,x"),
+    (["--moments", "1,,2"], "as in 1,3,5"),
+    (["--moments", ",".join(map(str, range(11)))], "at most 10"),
+]
+
+
+@pytest.mark.parametrize("options, words", PARTS)
+def test_what_is_no_part_is_refused(pmoe_here, reaching, tmp_path, options, words):
+    refused(pmoe_here("plot", reaching, "--routing", *options), words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_without_the_figure_is_refused(pmoe_here, reaching):
+    refused(pmoe_here("plot", reaching, "--from", 3), "are for --routing")
+
+
+def test_a_grid_may_name_the_part(pmoe_here, reaching, tmp_path):
+    """What the command line says comes first."""
+    file = tmp_path / "part.toml"
+    fields = {**SHORT["sac"], "env": "TargetReaching-v0", "k": 3, "total_timesteps": 300}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
+    lines += [f'run_dir = "{reaching}"', "[plot]", "routing = true", "from = 2", "to = 6"]
+    lines += ["moments = [0, 3]", "[[method]]", 'algo = "sac"']
+    file.write_text("\n".join(lines))
+    stdout_of(pmoe_here("plot", file, "--to", 5, "--moments", "1", "--episodes", 1))
+    rows = rows_of(tmp_path / "figures/routing.csv")
+    assert set(column(rows, "step")) == {2, 3, 4}
 
 
 @pytest.mark.slow

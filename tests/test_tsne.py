@@ -102,38 +102,74 @@ def test_separation(apart, low, high):
     assert np.isnan(tsne.separation(actions[:1], 0))
 
 
-@pytest.mark.parametrize("squashed", [True, False])
-def test_actions_are_drawn_from_each_primitive(squashed):
+@pytest.mark.parametrize("family", ["SAC", "PPO"])
+def test_actions_are_drawn_from_each_primitive(family, monkeypatch):
     mean = np.tile([[-0.5], [0.4]], (4000, 1, 1))
     log_std = np.full_like(mean, np.log(0.1))
-    mean_action = np.tanh(mean) if squashed else mean
-    steps = SimpleNamespace(mean=mean, log_std=log_std, mean_action=mean_action, squashed=squashed)
-    drawn, means = tsne.draw_actions(steps, 0)
-    again, _ = tsne.draw_actions(steps, 0)
+    monkeypatch.setattr(tsne, "gaussians_in", lambda run, obs: (mean, log_std))
+    run = SimpleNamespace(family=family)
+    drawn, means = tsne.draw_actions(run, None, 0)
+    again, _ = tsne.draw_actions(run, None, 0)
     assert drawn.shape == (4000, 2, 1)
     assert (drawn == again).all()
-    assert (means == mean_action).all()
-    close(drawn.mean(0), mean_action[0], 0.03)
-    inside = np.arctanh(drawn) if squashed else drawn
+    close(means, np.tanh(mean) if family == "SAC" else mean)
+    inside = np.arctanh(drawn) if family == "SAC" else drawn
+    close(inside.mean(0), mean[0], 0.01)
     close(inside.std(0), 0.1, 0.005)
 
 
 # States
 
 
-def test_few_states_are_of_ten_episodes(reaching):
+def test_states_are_of_so_many_episodes(reaching):
     run = run_of(reaching, "PMOE-SAC K=3")
-    steps = tsne.states(run, 100)
-    assert len(steps.obs) == 100
-    assert 8 <= steps.episode.max() < 10
+    visits = tsne.visit(run, 30, 5)
+    assert (np.unique(visits.episode) == range(5)).all()
+    some = tsne.evenly(visits, 30)
+    assert len(some.obs) == len(np.unique(some.obs, axis=0)) == 30
+    assert {0, 4} < set(some.episode)
 
 
-def test_states_are_of_more_episodes_where_ten_are_too_short(reaching):
+def test_states_are_of_more_episodes_where_so_many_are_too_short(reaching):
     run = run_of(reaching, "PMOE-SAC K=3")
     length = len(policies.rollout(run, 10).obs)
-    steps = tsne.states(run, length + 50)
-    assert len(steps.obs) == length + 50
-    assert steps.episode.max() >= 10
+    visits = tsne.visit(run, length + 50, 10)
+    assert len(visits.obs) >= length + 50
+    assert visits.episode.max() >= 10
+
+
+def visits_of(number: int, episodes: int) -> tsne.Visits:
+    return tsne.Visits(np.arange(number), np.arange(number) * episodes // number)
+
+
+def test_each_method_visits_as_many_states():
+    chosen, lines = tsne.share([visits_of(900, 5), visits_of(500, 5)], 1000)
+    assert [len(each.obs) for each in chosen] == [500, 500]
+    assert lines == []
+
+
+def test_a_method_of_few_states_is_not_outnumbered():
+    chosen, lines = tsne.share([visits_of(900, 5), visits_of(300, 80)], 1000)
+    assert [len(each.obs) for each in chosen] == [300, 300]
+    assert lines == [
+        (0, "300 different states of 5 episodes"),
+        (1, "300 different states of 80 episodes"),
+    ]
+
+
+def test_the_cluster_that_is_shown_is_no_methods_own():
+    """The largest is one method's; of those that both have, the smaller has more of the rarer one."""
+    own = np.zeros(60, int)
+    both = np.array([0] * 30 + [1] * 5)
+    even = np.array([0] * 9 + [1] * 9)
+    others = [np.full(4, i % 2) for i in range(5)]
+    visitor = np.concatenate([own, both, even, *others])
+    blob = np.repeat(np.arange(8), [60, 35, 18, 4, 4, 4, 4, 4])
+    angle = blob * np.pi / 4
+    where = 10 * np.stack([np.cos(angle), np.sin(angle)], 1)
+    where += 0.1 * np.random.default_rng(0).normal(size=where.shape)
+    cluster = tsne.clusters(where, visitor, 0)
+    assert [cluster[blob == b][0] for b in (2, 1, 0)] == [0, 1, 2]
 
 
 @pytest.fixture
@@ -153,9 +189,10 @@ def few(monkeypatch):
 
 def test_a_policy_of_too_few_states_is_named_and_the_others_embedded(reaching, tmp_path, few):
     found, _ = runs.find([reaching])
-    _, notes = tsne.report(found, tmp_path, count=60, iterations=50)
+    _, notes = tsne.report(found, tmp_path, count=40, iterations=50)
     rows = rows_of(tmp_path / "tsne.csv")
     assert [row["method"] for row in rows] == ["PMOE-SAC K=3"] * 8
+    assert column(rows, "own").sum() == column(rows, "states").sum() == 40
     (line,) = [note for note in notes if "Gating K=3: not shown, as" in note]
     assert "only 23 different states" in line
 
@@ -166,7 +203,36 @@ def test_where_all_have_too_few_states(reaching, tmp_path, few):
         tsne.report([run], tmp_path, count=60, iterations=50)
 
 
+def test_a_policy_that_cannot_be_asked_has_no_say_in_the_states(reaching, tmp_path, monkeypatch):
+    def gaussians_in(run, obs):
+        if run.algo == "sac":
+            return policies.gaussians_in(run, obs)
+        raise runs.PlotError("it remembers its last state")
+
+    monkeypatch.setattr(tsne, "gaussians_in", gaussians_in)
+    found, _ = runs.find([reaching])
+    _, notes = tsne.report(found, tmp_path, count=40, iterations=50)
+    assert "TargetReaching-v0, Gating K=3: not shown, as it remembers its last state" in notes
+    rows = rows_of(tmp_path / "tsne.csv")
+    assert column(rows, "own").sum() == column(rows, "states").sum() == 40
+
+
+def test_a_fork_that_observes_more_is_left_out(reaching):
+    found, _ = runs.find([reaching])
+    one, two, three = found
+    narrow = tsne.Visits(np.zeros((40, 3)), np.zeros(40))
+    wide = tsne.Visits(np.zeros((40, 5)), np.zeros(40))
+    notes = []
+    kept = tsne.comparable([(one, narrow), (two, wide), (three, narrow)], notes)
+    assert [run for run, _ in kept] == [one, three]
+    (note,) = notes
+    assert f"{two.method}: not shown" in note
+
+
 # Of trained runs
+
+
+METHODS = ["PMOE-SAC K=3", "Gating K=3"]
 
 
 @pytest.fixture(scope="module")
@@ -174,15 +240,15 @@ def reported(reaching, tmp_path_factory):
     """The folder of a report, and what it embedded"""
     out = tmp_path_factory.mktemp("tsne")
     found, _ = runs.find([reaching])
-    embed_run = tsne.embed_run
+    embed_all = tsne.embed_all
     embedded = []
 
     def kept(*args):
-        embedded.append(embed_run(*args))
-        return embedded[-1]
+        embedded.extend(embed_all(*args))
+        return embedded
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tsne, "embed_run", kept)
+        patch.setattr(tsne, "embed_all", kept)
         files, _ = tsne.report(found, out, count=150, iterations=50)
     assert names_of(files) == files_of("tsne", TABLE) | files_of("tsne-TargetReaching-v0", PICTURE)
     return out, embedded
@@ -197,19 +263,40 @@ def test_reports_are_reproducible(reaching, reported, tmp_path):
         assert file.read_bytes() == (folder / file.name).read_bytes()
 
 
-@pytest.mark.parametrize("number, method", [(0, "PMOE-SAC K=3"), (1, "Gating K=3")])
-def test_the_table_is_of_the_clusters(reported, number, method):
-    folder, embedded = reported
-    e = embedded[number]
-    rows = [row for row in rows_of(folder / "tsne.csv") if row["method"] == method]
-    assert e.where.shape == (150, 2)
-    assert e.drawn.shape == (150, 3, 2)
-    assert abs(e.drawn).max() <= 1
-    assert e.points.shape == (e.sizes[0], 3, 2)
-    assert (np.diff(e.sizes) <= 0).all()
-    assert (column(rows, "states") == e.sizes).all()
-    values = [tsne.separation(e.drawn[e.cluster == c], 0) for c in range(tsne.CLUSTERS)]
+def test_half_of_the_states_are_of_each_method(reaching, reported):
+    _, (states, _) = reported
+    assert states.where.shape == (150, 2)
+    assert states.sizes.sum(1).tolist() == [75, 75]
+    for number, method in enumerate(METHODS):
+        visits = tsne.visit(run_of(reaching, method), 75, 5)
+        own = states.obs[states.visitor == number]
+        assert (own == tsne.evenly(visits, 75).obs).all()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_table_is_of_every_method_in_the_same_states(reaching, reported, number):
+    folder, (states, actions) = reported
+    each = actions[number]
+    rows = [row for row in rows_of(folder / "tsne.csv") if row["method"] == METHODS[number]]
+    drawn, _ = tsne.draw_actions(run_of(reaching, METHODS[number]), states.obs, 0)
+    assert drawn.shape == (150, 3, 2)
+    assert abs(drawn).max() <= 1
+    assert (each.drawn == drawn).all()
+    sizes = np.bincount(states.cluster, minlength=tsne.CLUSTERS)
+    assert each.points.shape == (sizes[0], 3, 2)
+    assert (column(rows, "states") == sizes).all()
+    own = np.bincount(states.cluster[states.visitor == number], minlength=tsne.CLUSTERS)
+    assert (column(rows, "own") == own).all()
+    values = [tsne.separation(drawn[states.cluster == c], 0) for c in range(tsne.CLUSTERS)]
     close(column(rows, "drawn"), values)
+
+
+def test_the_table_says_whose_states_they_are(reported):
+    folder, _ = reported
+    text = (folder / "tsne.md").read_text()
+    for method in METHODS:
+        assert f"| TargetReaching-v0 | {method} | 1 | 150 | 75 | " in text
+    assert "All methods of an environment are asked in the same states" in text
 
 
 def test_without_the_library_one_line_says_so(pmoe_here, reaching, monkeypatch):
