@@ -13,11 +13,14 @@ import numpy as np
 
 from ..terminal import tracked
 from .runs import PlotError, Run, by_method, grouped
-from .stats import CENTERS, auc, bootstrap, improvement
+from .stats import CENTERS, auc, bootstrap, improvement, improvement_interval, mean_interval
 from .tables import number, with_interval, write, write_csv
 
 REFERENCES = {"SAC": "SAC", "PPO": "DAC"}  # by family, as in the paper
-FOOT = "Intervals: 95 %, bootstrap over runs, widened for few of them (docs/comparing.md)."
+FOOT = (
+    "Intervals: 95 %, bootstrap over runs, widened for few of them; of P(better) Wilson's "
+    "(docs/comparing.md)."
+)
 Pairs = list[
     tuple[np.ndarray, np.ndarray]
 ]  # areas of a method and of the reference in each task, (..., n), (..., m)
@@ -190,10 +193,15 @@ def percent(pairs: Pairs, center: Callable) -> np.ndarray:
     return np.mean(percents, 0)
 
 
-def better(pairs: Pairs) -> np.ndarray:
-    """Probability of improvement over the reference (...), the mean over tasks"""
-    probabilities = [improvement(areas, of_reference) for areas, of_reference in pairs]
-    return np.mean(probabilities, 0)
+def better(pairs: Pairs) -> tuple[float, float, float]:
+    """Probability of improvement over the reference, the mean over tasks, and its 95 % interval"""
+    estimates = []
+    intervals = []
+    for areas, of_reference in pairs:
+        estimates.append(improvement(areas, of_reference))
+        intervals.append(improvement_interval(areas, of_reference))
+    low, high = mean_interval(np.array(estimates), np.array(intervals))
+    return float(np.mean(estimates)), float(low), float(high)
 
 
 def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str, float]:
@@ -214,12 +222,8 @@ def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str,
     strata = [areas for pair in pairs for areas in pair]
     low, high = bootstrap(strata, lambda drawn: percent(paired(drawn), center))
     figures |= {"percent_low": float(low), "percent_high": float(high)}
-    figures["better"] = float(better(pairs))
-    # Where no run is out of order, drawing them again shows no doubt.
-    if 0 < figures["better"] < 1:
-        low, high = bootstrap(strata, lambda drawn: better(paired(drawn))).clip(0, 1)
-        figures |= {"better_low": float(low), "better_high": float(high)}
-    return figures
+    probability, low, high = better(pairs)
+    return figures | {"better": probability, "better_low": low, "better_high": high}
 
 
 def paired(strata: list[np.ndarray]) -> Pairs:
@@ -368,7 +372,7 @@ def task_table(task: Task, center: str, metric: str) -> tuple[tuple, list[dict]]
     other = "iqm" if center == "mean" else "mean"
     head = ["method", "n", f"AUC, {center_name(center)} (95 %)", f"AUC, {center_name(other)}", "final return"]
     if task.base:
-        head += [f"% of {task.base} (95 %)", f"P(better than {task.base})"]
+        head += [f"% of {task.base} (95 %)", f"P(better than {task.base}) (95 %)"]
     records = []
     rows = []
     for method, group in task.methods.items():
@@ -412,7 +416,8 @@ def pool_table(pool: list[Task], methods: dict[str, list[str]], center: str) -> 
         record |= against(pool, labels, CENTERS[center])
         records.append(record)
         rows.append([method, str(n), *comparison(record)])
-    head = ["method", "n", f"% of {base}, {center_name(center)} (95 %)", f"P(better than {base})"]
+    percents = f"% of {base}, {center_name(center)} (95 %)"
+    head = ["method", "n", percents, f"P(better than {base}) (95 %)"]
     return (f"{pool_name(pool)}: mean over environments", head, rows), records
 
 

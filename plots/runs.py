@@ -422,9 +422,8 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
         table.add_section()
     if few:
         short = "; ".join(few)
-        notes.append(
-            f"fewer than five seeds, so that intervals are wide, of one or two there is none: {short}"
-        )
+        wide = "fewer than five seeds, so that intervals are wide; of one or two only P(better) has one"
+        notes.append(f"{wide}: {short}")
     return table, notes
 
 

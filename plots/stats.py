@@ -1,5 +1,5 @@
-"""Statistics of few runs: interquartile mean, bootstrap over whole runs, probability of improvement,
-profiles.
+"""Statistics of few runs: interquartile mean, bootstrap over whole runs, probability of improvement and its
+interval, profiles.
 
 After Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (arXiv
 2108.13264). A run is one number, or one curve, and is drawn as a whole: to draw each point of a curve anew
@@ -127,6 +127,36 @@ def improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         share = (wins + 0.5 * ties).mean(-1)
         shares.append(share)
     return np.mean(shares, 0)
+
+
+def wilson(share: np.ndarray | float, n: int) -> np.ndarray:
+    """95 % interval (2, ...) of a probability from its share of n trials (...) (Wilson 1927, JASA 22:209)"""
+    square = NORMAL**2 / n
+
+    def lower(share):
+        # The smaller root, by way of the larger one: of a share of 0 exactly 0
+        larger = share + square / 2 + np.sqrt(square * (share * (1 - share) + square / 4))
+        return share**2 / larger
+
+    return np.stack([lower(share), 1 - lower(1 - share)])
+
+
+def improvement_interval(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """95 % interval (2, ...) of the probability of improvement of runs x (..., n) over runs y (..., m)
+
+    Wilson's of min(n, m) trials: the n m pairs share their runs, but whatever these are distributed like,
+    the share has at most the variance of min(n, m) pairs that have no run in common (Birnbaum and Klose 1957,
+    Annals of Mathematical Statistics 28:933). It holds, too, where no run is out of order."""
+    return wilson(improvement(x, y), min(x.shape[-1], y.shape[-1]))
+
+
+def mean_interval(estimates: np.ndarray, intervals: np.ndarray) -> np.ndarray:
+    """95 % interval (2, ...) of the mean of independent estimates (T, ...) from theirs (T, 2, ...): their
+    distances add as their squares (Zou and Donner 2008, Statistics in Medicine 27:1693)"""
+    distances = intervals - estimates[:, None]
+    low, high = np.sqrt((distances**2).sum(0)) / len(estimates)
+    estimate = estimates.mean(0)
+    return np.stack([estimate - low, estimate + high])
 
 
 def profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

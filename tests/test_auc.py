@@ -308,6 +308,20 @@ def test_environments_together(tmp_path):
     assert "2 environments (Ant-v4, Hopper-v4), 1,000,000 steps" in (tmp_path / "auc.md").read_text()
 
 
+def test_where_no_run_is_out_of_order_more_environments_leave_less_doubt(tmp_path):
+    for env in ("Hopper-v4", "Ant-v4"):
+        seeds(tmp_path, "sac", [1, 2, 3, 4, 5], k=1, env_id=env)
+        seeds(tmp_path, "sac", [6, 7, 8, 9, 10], k=4, env_id=env)
+        seeds(tmp_path, "mcp-sac", [-1, -2, -3, -4, -5], env_id=env)
+    records, _ = report(tmp_path)
+    figures = [numbers(record, "better_low", "better", "better_high") for record in records]
+    (_, pmoe, mcp), (_, pmoe_pooled, mcp_pooled) = figures[:3], figures[6:]
+    assert 0.5 < pmoe[0] < 0.6 < pmoe_pooled[0] < 0.8
+    assert pmoe[1:] == pmoe_pooled[1:] == [1, 1]
+    assert mcp == pytest.approx([1 - x for x in reversed(pmoe)])
+    assert mcp_pooled == pytest.approx([1 - x for x in reversed(pmoe_pooled)])
+
+
 def test_versions_and_budgets_are_never_pooled(tmp_path):
     for env, steps in (("Hopper-v4", 1_000_000), ("Hopper-v5", 1_000_000), ("Ant-v4", 2_000_000)):
         for k in (1, 2):
@@ -379,8 +393,8 @@ def test_how_often_it_is_evaluated_is_no_difference(tmp_path):
 
 
 def test_golden_tables(pmoe_here, tmp_path):
-    """All seeds of a method have one area, so that the intervals are known, too; one method has a single
-    seed."""
+    """All seeds of a method have one area, so that the intervals are known, too, and P(better) is 0, 1 or of
+    ties alone; one method has a single seed."""
     seeds(tmp_path / "runs", "sac", [200] * 5, k=1)
     seeds(tmp_path / "runs", "sac", [300] * 5, k=4)
     seeds(tmp_path / "runs", "mcp-sac", [200] * 5, k=4, tag="a_b")
@@ -390,21 +404,22 @@ def test_golden_tables(pmoe_here, tmp_path):
     assert result.stderr == ""
     title = "Hopper-v4, 1,000,000 steps: area under the evaluation curve from step 250,000 to 1,000,000"
     head = ["method", "n", "AUC, mean (95 %)", "AUC, IQM", "final return"]
-    head += ["% of SAC (95 %)", "P(better than SAC)"]
+    head += ["% of SAC (95 %)", "P(better than SAC) (95 %)"]
     rows = [
         ["SAC", "5", "200.0 (200.0, 200.0)", "200.0", "400.0", "100.0", "–"],
-        ["PMOE-SAC K=4", "5", "300.0 (300.0, 300.0)", "300.0", "600.0", "150.0 (150.0, 150.0)", "1.00"],
+        ["PMOE-SAC K=4", "5", "300.0 (300.0, 300.0)", "300.0", "600.0"],
         ["MCP-SAC K=4 a_b", "5", "200.0 (200.0, 200.0)", "200.0", "400.0"],
-        ["MCP-SAC K=4 c", "1", "1500", "1500", "3000", "750.0", "1.00"],
+        ["MCP-SAC K=4 c", "1", "1500", "1500", "3000", "750.0", "1.00 (0.21, 1.00)"],
     ]
-    rows[2] += ["100.0 (100.0, 100.0)", "0.50 (0.50, 0.50)"]
+    rows[1] += ["150.0 (150.0, 150.0)", "1.00 (0.57, 1.00)"]
+    rows[2] += ["100.0 (100.0, 100.0)", "0.50 (0.17, 0.83)"]
     printed = words_of(result.stdout)
     assert title in printed
     for row in rows:
         assert " ".join(row) in printed
 
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---", *["---:"] * 6], *rows)]
-    few = "fewer than five seeds, so that intervals are wide, of one or two there is none"
+    few = "fewer than five seeds, so that intervals are wide; of one or two only P(better) has one"
     few += ": Hopper-v4, MCP-SAC K=4 c (1)"
     expected = [title, "", *lines, "", auc.FOOT, "", f"- {few}"]
     assert (tmp_path / "figures/auc.md").read_text().splitlines() == expected
@@ -419,6 +434,12 @@ def test_golden_tables(pmoe_here, tmp_path):
     assert (tmp_path / "figures/auc.tex").read_text().splitlines() == expected
 
     record = records_of(tmp_path / "figures/auc.csv")[1]
+    low, high = numbers(record, "better_low", "better_high")
+    # Wilson's where all trials succeed
+    assert low == pytest.approx(5 / (5 + 1.959964**2))
+    assert high == 1
+    for name in ("better_low", "better_high"):
+        del record[name]
     assert record == {
         "environment": "Hopper-v4",
         "steps": "1000000",
@@ -437,9 +458,6 @@ def test_golden_tables(pmoe_here, tmp_path):
         "percent_low": "150.0",
         "percent_high": "150.0",
         "better": "1.0",
-        # No run is out of order: no interval
-        "better_low": "nan",
-        "better_high": "nan",
     }
 
 
