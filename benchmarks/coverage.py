@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py
 
-The tables of docs/comparing.md: normal areas, skewed areas, P(better).
+The tables of docs/comparing.md: normal areas, skewed areas, P(better). It takes a minute or two.
 """
 
 from collections.abc import Callable
@@ -206,9 +206,8 @@ def spread(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
     return generator.normal(120, 80, shape)
 
 
-PAIRS: list[
-    tuple[Sample, Sample, float]
-] = [  # areas of a method, of another, and how much is added to the first
+# Areas of a method, of another, and how much is added to the first
+PAIRS: list[tuple[Sample, Sample, float]] = [
     (normal, normal, 0),
     (normal, normal, 20),
     (normal, normal, 40),
