@@ -296,6 +296,7 @@ def told(error: OSError, paths: list[Path]) -> str:
 class Routing(str, Enum):
     argmax = "argmax"
     sample = "sample"
+    mean = "mean"
 
 
 class Several(typer.core.TyperCommand):
@@ -338,7 +339,10 @@ def evaluate(
         ),
     ] = [0.0],  # noqa: B006
     routing: Annotated[
-        Routing, typer.Option(help="Which primitive acts: the likeliest, or one drawn from the router.")
+        Routing,
+        typer.Option(
+            help="Which primitive acts: the likeliest, one drawn from the router, or all by their weights."
+        ),
     ] = Routing.argmax,
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
     video: Annotated[Path | None, typer.Option(help="Film the first episode into this .mp4 file.")] = None,
@@ -354,7 +358,7 @@ def evaluate(
 
     noises = list(dict.fromkeys(obs_noise))
     try:
-        files, notes = report(run_dirs, out, episodes, noises, routing == Routing.sample, primitive, video)
+        files, notes = report(run_dirs, out, episodes, noises, routing.value, primitive, video)
     except PlotError as error:
         fail(str(error))
     for note in notes:

@@ -15,7 +15,16 @@ from torch import Generator, Tensor
 
 from ..terminal import tracked
 from .paper import PRINTED, PRINTED_K
-from .policies import algorithm, choose_renderer, composes, follow, fork_errors, make_envs, trained
+from .policies import (
+    algorithm,
+    choose_renderer,
+    composes,
+    follow,
+    fork_errors,
+    gaussians,
+    make_envs,
+    trained,
+)
 from .runs import PlotError, Run, by_method, folders, grouped, name_methods, new_run
 from .tables import plus_minus, show, write
 
@@ -31,18 +40,19 @@ def evaluate(
     run: Run,
     episodes: int,
     noise: float = 0.0,
-    sample: bool = False,
+    routing: str = "argmax",
     primitive: int | None = None,
     film: Path | None = None,
 ) -> np.ndarray:
     """Undiscounted returns (E,) of the policy's mean action, with Gaussian noise of this sigma on the
-    observation; the primitive is the likeliest, or drawn from the router (`sample`), or always the same. The
-    first episode is filmed. PlotError: the run is a fork's that has other means."""
+    observation. The primitive is the likeliest (`argmax`), drawn from the router (`sample`), or always the
+    same; or all of them act by their weights (`mean`). The first episode is filmed. PlotError: the run is a
+    fork's that has other means."""
     options = {"render_mode": "rgb_array"} if film else {}
     envs = make_envs(run, episodes, **options)
     checkpoint, _ = trained(run)
     with fork_errors(run), recording(run, envs, film):
-        act = policy(run, noise, sample, primitive)
+        act = policy(run, noise, routing, primitive)
         return envs.evaluate(act, [run.seed], checkpoint)[0]
 
 
@@ -76,7 +86,7 @@ def recording(run: Run, envs, film: Path | None):
     first.close()
 
 
-def policy(run: Run, noise: float, sample: bool, primitive: int | None) -> Callable:
+def policy(run: Run, noise: float, routing: str, primitive: int | None) -> Callable:
     """A function obs (1, E, O) -> action (1, E, A) for new episodes; DAC's actor keeps the option it is
     in."""
     _, actor = trained(run)
@@ -93,15 +103,24 @@ def policy(run: Run, noise: float, sample: bool, primitive: int | None) -> Calla
     choose: Callable | None = None
     if primitive is not None:
         choose = partial(alone, chosen=primitive)
-    elif sample:
+    elif routing == "sample":
         choose = from_router
 
     def act(obs: Tensor) -> Tensor:
         normal = torch.randn(obs.shape, generator=generator)
         noisy = obs + noise * normal
+        if routing == "mean":
+            return mean_action(actor, noisy, run.family == "SAC")
         return actor.act(noisy, choose) if choose else actor.act(noisy)
 
     return act
+
+
+def mean_action(actor, obs: Tensor, squashed: bool) -> Tensor:
+    """The primitives' mean actions, weighed by the router: obs (1, E, O) -> (1, E, A)"""
+    mean, _, log_w = gaussians(actor, obs)
+    actions = mean.tanh() if squashed else mean.clamp(-1, 1)
+    return (log_w.exp().unsqueeze(-1) * actions).sum(1).unsqueeze(0)
 
 
 # Several
@@ -135,17 +154,17 @@ def report(
     out: Path,
     episodes: int,
     noises: list[float],
-    sample: bool = False,
+    routing: str = "argmax",
     primitive: int | None = None,
     film: Path | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Prints the return of a run; of several, or of several sigmas, writes OUT/eval.csv, .md and .tex: a
     table for each environment, sigmas along its columns. Returns the files, and notes. PlotError: no run, or
     no such primitive."""
-    if sample and primitive is not None:
-        raise PlotError("--routing sample draws a primitive and --primitive names one: give one of them")
+    if routing != "argmax" and primitive is not None:
+        raise PlotError(f"--routing {routing} and --primitive both say who acts: give one of them")
     runs, notes = find(paths)
-    runs, unfit = fitting(runs, sample, primitive)
+    runs, unfit = fitting(runs, routing, primitive)
     if not runs:
         raise PlotError(unfit[0].removesuffix("; left out"))
     notes += unfit
@@ -155,7 +174,7 @@ def report(
     failed = []
     for run, noise in tracked(product(runs, noises), "episodes"):
         try:
-            returns[run.path, noise] = evaluate(run, episodes, noise, sample, primitive, film)
+            returns[run.path, noise] = evaluate(run, episodes, noise, routing, primitive, film)
         except PlotError as error:
             failed.append(str(error))
     notes += dict.fromkeys(failed)
@@ -164,7 +183,7 @@ def report(
     if not runs:
         raise PlotError(failed[0])
     if one:
-        title = f"Return of {runs[0].path}{acting(sample, primitive)}"
+        title = f"Return of {runs[0].path}{acting(routing, primitive)}"
         show(title, HEAD_ONE, [row_of(runs[0], returns[runs[0].path, noises[0]])])
         return [], notes
     notes += unfinished(runs)
@@ -174,24 +193,26 @@ def report(
         for group in methods.values():
             records += [record_of(run, noise, returns) for run, noise in product(group, noises)]
         title, head, rows = layout(env, methods, noises, returns, episodes)
-        tables.append((title + acting(sample, primitive), head, rows))
+        tables.append((title + acting(routing, primitive), head, rows))
     foot = FOOT
     if any(has_printed(rows) for _, _, rows in tables):
         foot += FOOT_PRINTED
     return write(out / "eval", records, tables, foot), notes
 
 
-def fitting(runs: list[Run], sample: bool, primitive: int | None) -> tuple[list[Run], list[str]]:
-    """The runs that have this primitive, or draw one, and notes on the others"""
+def fitting(runs: list[Run], routing: str, primitive: int | None) -> tuple[list[Run], list[str]]:
+    """The runs that have this primitive, or route so, and notes on the others"""
     kept = []
     notes = []
     for run in runs:
         k = run.args["k"]
         if primitive is not None and primitive >= k:
             notes.append(f"--primitive {primitive}: {run.path} has primitives 0 to {k - 1}; left out")
-        elif sample and composes(run):
-            line = f"--routing sample: {run.path} composes its primitives and draws none of them; left out"
-            notes.append(line)
+        elif routing != "argmax" and composes(run):
+            line = f"{run.path} composes its primitives and draws none of them; left out"
+            notes.append(f"--routing {routing}: {line}")
+        elif routing == "mean" and hasattr(trained(run)[1], "option"):
+            notes.append(f"--routing mean: {run.path} keeps to the option that it chose; left out")
         else:
             kept.append(run)
     return kept, notes
@@ -219,10 +240,12 @@ def unfinished(runs: list[Run]) -> list[str]:
     return notes
 
 
-def acting(sample: bool, primitive: int | None) -> str:
+def acting(routing: str, primitive: int | None) -> str:
     """Who acts, where that is not the likeliest primitive, for a title"""
-    if sample:
+    if routing == "sample":
         return ", primitives drawn from the router"
+    if routing == "mean":
+        return ", the mean of all primitives"
     return "" if primitive is None else f", primitive {primitive} alone"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from common import ROOT, files_below, refused, rows_of, train
 from common_figures import close, column, names_of, stdout_of, words
 
@@ -340,9 +341,33 @@ def test_a_film_is_of_one_sigma(pmoe_here, trained, tmp_path):
 def test_sampled_routing_of_several(trained):
     (run, _), _ = evaluate.find(seeds(trained, "sac"))
     likeliest = evaluate.evaluate(run, 3)
-    drawn = evaluate.evaluate(run, 3, sample=True)
+    drawn = evaluate.evaluate(run, 3, routing="sample")
     assert (likeliest != drawn).all()
-    assert (drawn == evaluate.evaluate(run, 3, sample=True)).all()
+    assert (drawn == evaluate.evaluate(run, 3, routing="sample")).all()
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_the_mean_of_all_primitives(trained, algo):
+    """Of a router that gives one primitive all the weight, that of this primitive; of two equal weights, the
+    mean of both actions"""
+    (run, *_), _ = evaluate.find(seeds(trained, algo))
+    _, actor = policies.trained(run)
+    obs = torch.randn(1, 5, actor.fc1.weight.shape[1])
+    first = torch.zeros(1, 5, 1, dtype=torch.long)
+    actions = [actor.act(obs, lambda log_w: first), actor.act(obs, lambda log_w: first + 1)]
+    squashed = algo == "sac"
+    with torch.no_grad():
+        actor.router.weight.zero_()
+        actor.router.bias.zero_()
+        torch.testing.assert_close(evaluate.mean_action(actor, obs, squashed), sum(actions) / 2)
+        actor.router.bias[..., 1] = 50.0
+        torch.testing.assert_close(evaluate.mean_action(actor, obs, squashed), actions[1])
+
+
+def test_an_option_that_is_kept_has_no_mean(tmp_path):
+    (run,) = train("dac", tmp_path, total_timesteps=100, env_id="InvertedPendulum-v4")
+    with pytest.raises(PlotError, match="keeps to the option"):
+        evaluate.report([run], tmp_path / "out", 1, [0.0], routing="mean")
 
 
 def test_no_run_in_a_folder(tmp_path):

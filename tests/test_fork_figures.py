@@ -97,7 +97,7 @@ def test_a_fork_without_a_choice_of_primitives(pmoe_here, trained, fork, tmp_pat
     (run,) = only_fork(trained)
     assert evaluate.evaluate(run, 2).shape == (2,)
     with pytest.raises(runs.PlotError, match="my_idea.py is too different"):
-        evaluate.evaluate(run, 2, sample=True)
+        evaluate.evaluate(run, 2, routing="sample")
     files, notes = primitives.report(find(trained), tmp_path, episodes=1)
     rows = rows_of(files[0])
     assert {row["method"] for row in rows} == {"PMOE-SAC K=2"}
