@@ -19,14 +19,16 @@ from .trajectories import is_reaching, plot_region
 def report(env_id: str, out: Path, seed: int = 0) -> list[Path]:
     """Writes OUT/environment-ENV.png and .pdf. PlotError: there is no such environment, or it does not
     render."""
-    # Gymnasium says so of -v4.
-    warnings.filterwarnings("ignore", message=".*out of date")
     check(env_id)
     reason = "" if is_reaching(env_id) else choose_renderer(env_id)
     if reason:
         raise PlotError(f"--environment {env_id} does not render ({reason})")
+    shown = draw if is_reaching(env_id) else photograph
     try:
-        figure = draw(env_id, seed) if is_reaching(env_id) else photograph(env_id, seed)
+        with warnings.catch_warnings():
+            # Gymnasium has some on old environments, and on what they render.
+            warnings.simplefilter("ignore")
+            figure = shown(env_id, seed)
     except Exception as error:  # environments raise anything
         raise PlotError(f"--environment {env_id}: {reason_of(error)}") from error
     title = env_id if "fixed_layout=" in env_id else f"{env_id}, seed {seed}"

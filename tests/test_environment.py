@@ -1,5 +1,7 @@
 """`pmoe plot --environment`: what the picture of a layout and of a frame show, and what is refused."""
 
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from pmoe.plots.runs import PlotError
 class Painted(Toy):
     """Renders a picture of what its reset drew."""
 
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
 
     def __init__(self, render_mode=None, flat=False):
         super().__init__()
@@ -78,8 +80,10 @@ def test_a_frame_is_that_of_the_reset_with_this_seed(renders, tmp_path, drawn):
 
 
 def test_what_is_no_picture_is_refused(renders, tmp_path, drawn):
-    with pytest.raises(PlotError, match="Painted-v0,flat=True: what it renders is no picture"):
-        environment.report("Painted-v0,flat=True", tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one line is all
+        with pytest.raises(PlotError, match="Painted-v0,flat=True: what it renders is no picture"):
+            environment.report("Painted-v0,flat=True", tmp_path)
     assert not drawn
 
 
