@@ -10,9 +10,11 @@ sections 3.2 to 3.5 and table 1b.
     best     j = argmax_k Q(s, a_k), a_k ~ N_k: every primitive proposes, the critic chooses          eq. 6
     router   sum_k (1[k = j] - w_k)^2: w_k becomes how often primitive k is best                      eq. 7
 
-With K = 1 this file is PPO (arXiv 1707.06347). The paper does not say where Q comes from; this is the recipe
-of its co-author's code. Not in the paper either: running statistics of observations and rewards, log sigma
-that does not depend on the state, no tanh, a detached router, minibatches that may span two passes.
+With K = 1 this file is PPO (arXiv 1707.06347). Networks are those of appendix D, where V and Q are one layer
+on the policy's trunk; --networks separate has both apart, as PPO usually does. The paper does not say where Q
+comes from; this is the recipe of its co-author's code. Not in the paper either: running statistics of
+observations and rewards, log sigma that does not depend on the state, actions that are clipped and not
+squashed, a detached router, minibatches that may span two passes.
 
     python pmoe_ppo.py --env HalfCheetah-v4 --k 4 --seed 1                  # one seed
     python pmoe_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5, side by side
@@ -71,7 +73,7 @@ class Args:
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
-    networks: Literal["printed", "separate", "released"] = "separate"  # appendix D's, separate, a co-author's
+    networks: Literal["printed", "separate", "released"] = "printed"  # appendix D's, separate, a co-author's
     surrogate: Literal["mixture", "primitive"] = "mixture"  # ratio of the policy, or of the acting primitive
     freq_coef: float = 1.0  # weight of the frequency loss
     detach_router: bool = True  # keep the router's losses out of the trunk

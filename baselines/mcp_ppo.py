@@ -12,8 +12,9 @@ arXiv 1905.09808. Ren et al., arXiv 2104.09122, compare PMOE with it in table 3.
 
 With K = 1 the gate is held open, w = 1, and this file is PPO. Departures: MCP's primitives are trained before
 and do not see the goal; here all is learnt at once from one trunk, as in the comparison. s is at most e^2
-times the widest sigma_k, so that gates that are all shut do not make an endless Gaussian. The comparison does
-not print its settings for MCP; they are PMOE's (table 1b). Evaluation is by the mean, mu.
+times the widest sigma_k, so that gates that are all shut do not make an endless Gaussian. The comparison
+takes MCP's own settings, which are for imitating motions; here they and the networks are PMOE-PPO's (table 1b
+and appendix D; --networks separate: V apart). Evaluation is by the mean, mu.
 
     python baselines/mcp_ppo.py --env HalfCheetah-v4 --k 4 --seed 1                  # one seed
     python baselines/mcp_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5
@@ -74,7 +75,7 @@ class Args:
     vf_coef: float = 0.5  # weight of the value loss
     max_grad_norm: float = 0.5  # each seed's gradient is clipped to this norm
     target_kl: float | None = None  # above 1.5 times this KL, a seed stops learning until the next rollout
-    networks: Literal["printed", "separate"] = "separate"  # printed: V is a layer on the trunk
+    networks: Literal["printed", "separate"] = "printed"  # printed: V is a layer on the trunk
     bootstrap: bool = True  # where a time limit ends an episode, V stands for what would have followed
 
 

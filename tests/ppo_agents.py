@@ -14,9 +14,10 @@ BOTH = pytest.mark.parametrize("surrogate", ["mixture", "primitive"])
 
 
 def ppo_agent(k=3, seeds=2, obs_size=4, action_size=2, **fields) -> Agent:
-    """An agent of several seeds, 0, 1, ..."""
+    """An agent of several seeds, 0, 1, ..., whose V and Q have networks of their own; of the printed networks
+    there are tests in test_networks.py"""
     generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-    fields = {**SHORT["ppo"], "k": k, **fields}
+    fields = {**SHORT["ppo"], "k": k, "networks": "separate", **fields}
     args = Args(**fields)
     return Agent(args, obs_size, action_size, generators)
 

@@ -85,9 +85,11 @@ class Published:
         # The released code's mean over primitives, times K
         frequency = k * mse_loss(w, one_hot(best, k).to(w.dtype))
 
-        loss = -surrogate.mean() + 0.5 * value_loss + self.args.freq_coef * frequency + q_loss
+        loss = -surrogate.mean() + 0.5 * value_loss
+        if k > 1:
+            loss = loss + self.args.freq_coef * frequency + q_loss
         for parameter in [*self.learnt, *self.q.parameters()]:
-            parameter.grad = None
+            parameter.grad = torch.zeros_like(parameter)
         loss.backward()
         for group, adam in zip(self.groups, self.adams):
             nn.utils.clip_grad_norm_(group, self.args.max_grad_norm)
@@ -96,9 +98,11 @@ class Published:
 
 @each_networks
 @pytest.mark.parametrize("joint_step", [False, True])
-def test_an_update_is_that_of_torch(networks, joint_step):
+@pytest.mark.parametrize("k", [1, 3])
+def test_an_update_is_that_of_torch(networks, k, joint_step):
+    """With one primitive that is PPO's, whose router and Q learn nothing."""
     options = {"networks": networks, "joint_step": joint_step, "freq_coef": 0.7, "max_grad_norm": 1.5}
-    agent = perturb(ppo_agent(k=3, seeds=1, **options).double())
+    agent = perturb(ppo_agent(k=k, seeds=1, **options).double())
     agent.rate.fill_(0.01)
     published = Published(agent)
     for seed in range(5):

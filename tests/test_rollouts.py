@@ -397,7 +397,7 @@ def test_a_last_rollout_smaller_than_a_minibatch_is_not_learnt_from(tmp_path, ro
 
 
 def test_learning_rate_zero_learns_nothing(tmp_path):
-    (path,) = train("ppo", tmp_path, learning_rate=0.0, total_timesteps=100)
+    (path,) = train("ppo", tmp_path, learning_rate=0.0, total_timesteps=100, networks="separate")
     state = checkpoint(path)["learnt"]
     before = ppo_agent(k=2, seeds=2, obs_size=3, action_size=1).state_dict()
     for name in ("actor.mean.weight", "vf.0.weight", "qf.4.weight"):
@@ -469,7 +469,7 @@ def test_rollouts_are_what_the_environments_did(tmp_path, rollouts, env_id, term
 def test_advantages_and_returns_of_a_run(tmp_path, rollouts, env_id, terminates):
     """Rewards in standard deviations of all discounted returns so far; time limits bootstrap, terminations
     do not."""
-    train("ppo", tmp_path, env_id=env_id, **TWO_ROLLOUTS)
+    train("ppo", tmp_path, env_id=env_id, networks="separate", **TWO_ROLLOUTS)
     rewards = np.zeros((0, 2))
     ends = np.zeros((0, 2))
     for seen in rollouts:
