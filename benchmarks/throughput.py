@@ -206,7 +206,8 @@ def pmoe_options(method: Method, args: Args) -> dict[str, Any]:
         "total_timesteps": NEVER,
     }
     if args.algo == "ppo":
-        return options | {"minibatch_size": batch_size(args)}
+        # As the others have them
+        return options | {"minibatch_size": batch_size(args), "networks": "separate"}
     options |= {"learning_starts": 200, "random_steps": 200, "buffer_size": 10**5}
     return options | {"batch_size": batch_size(args)}
 
