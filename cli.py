@@ -516,7 +516,9 @@ def plot(
         str | None,
         typer.Option(help="A picture of this environment, as in TargetReaching-v0; no runs.", metavar="ID"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of --environment's reset.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of --environment's reset; default: 0.")
+    ] = None,
     run_dir: Annotated[
         str | None, typer.Option(help="Folder of the grid's runs, if not the one its file names.")
     ] = None,
@@ -553,11 +555,13 @@ def plot(
         fail("there is nothing to draw yet")
     if only_primitives is not None and not figures["trajectories"]:
         fail("--only-primitives is for --trajectories")
+    if seed is not None and environment is None:
+        fail("--seed is for --environment")
     if environment is not None:
         from .plots.environment import report as picture
 
         try:
-            files += picture(environment, out, seed)
+            files += picture(environment, out, seed or 0)
         except PlotError as error:
             fail(str(error))
     if folders:

@@ -11,8 +11,8 @@ sections 3.2 to 3.5 and table 1b.
     router   sum_k (1[k = j] - w_k)^2: w_k becomes how often primitive k is best                      eq. 7
 
 With K = 1 this file is PPO (arXiv 1707.06347). Networks are those of appendix D, where V and Q are one layer
-on the policy's trunk; --networks separate has both apart, as PPO usually does. The paper does not say where Q
-comes from; this is the recipe of its co-author's code. Not in the paper either: running statistics of
+on the policy's trunk; --networks separate gives each its own, as PPO usually has. The paper does not say
+where Q comes from; this is the recipe of its co-author's code. Not in the paper either: running statistics of
 observations and rewards, log sigma that does not depend on the state, actions that are clipped and not
 squashed, a detached router, minibatches that may span two passes.
 
@@ -86,11 +86,10 @@ class Args:
 
 class Actor(nn.Module):
     """The mixture policy (eq. 4), in units of the action's bounds, and the statistics of what it has seen.
-    Networks as printed in appendix D: ReLU, a tanh on the means. As released: the router reads the
-    observation."""
+    Printed in appendix D: ReLU, and a tanh on the means. Released: the router reads the observation."""
 
     def __init__(
-        self, obs_size, action_size, k, generators: list[Generator], networks="separate", detach_router=True
+        self, obs_size, action_size, k, generators: list[Generator], networks: str, detach_router=True
     ):
         super().__init__()
         self.k = k
@@ -241,8 +240,8 @@ class Agent(nn.Module):
         self.policy_adam = Adam(policy_parameters, seeds, args.max_grad_norm)
         self.qf_adam = Adam(self.qf.parameters(), seeds, args.max_grad_norm)  # idle with --joint-step
 
-    def seen(self, obs: Tensor) -> Tensor:
-        """What V and Q see: normalised obs; as printed, where they are one layer, the policy's features"""
+    def critic_input(self, obs: Tensor) -> Tensor:
+        """What critics read: the policy's features of normalised obs, if networks are as printed, or obs"""
         return self.actor.features(obs) if self.args.networks == "printed" else obs
 
     def log_prob(self, action: Tensor, primitive: Tensor, mean, log_std, log_w) -> Tensor:
@@ -269,8 +268,8 @@ class Agent(nn.Module):
         done = rollout.done
         reward = self.reward_scale(rollout.reward, done)
         next_obs = self.actor.statistics.normalize(rollout.next_obs.flatten(1, 2))
-        value = self.vf(self.seen(rollout.drawn.obs.flatten(1, 2))).view_as(done)
-        next_value = self.vf(self.seen(next_obs)).view_as(done)
+        value = self.vf(self.critic_input(rollout.drawn.obs.flatten(1, 2))).view_as(done)
+        next_value = self.vf(self.critic_input(next_obs)).view_as(done)
         gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
         terminated = rollout.terminated if self.args.bootstrap else done
         advantage = gae(reward, value, next_value, terminated, done, gamma, gae_lambda)
@@ -279,13 +278,13 @@ class Agent(nn.Module):
         explained = explained_variance(advantage, returns)
         return Batch(*[field.flatten(1, 2) for field in fields]), explained
 
-    def router_loss(self, obs: Tensor, noise: Tensor, mean, log_std, log_w) -> Tensor:
-        """The frequency loss, the best of K fresh actions being that of the largest Q (eq. 6, 7): (S,)"""
+    def router_loss(self, x: Tensor, noise: Tensor, mean, log_std, log_w) -> Tensor:
+        """The frequency loss, the best of K fresh actions being that of the largest Q (eq. 6, 7): (S,); Q
+        reads x (S, B, .) beside the action"""
         with torch.no_grad():
             proposed = mean + log_std.exp() * noise  # (S, B, K, A)
             S, B, K, _ = proposed.shape
-            seen = self.seen(obs).unsqueeze(2).expand(S, B, K, -1)
-            pairs = torch.cat([seen, proposed], -1)
+            pairs = torch.cat([x.unsqueeze(2).expand(S, B, K, -1), proposed], -1)
             q = self.qf(pairs.flatten(1, 2)).view_as(log_w)
         return frequency_loss(log_w, q.argmax(-1, keepdim=True)).mean(1)
 
@@ -307,17 +306,18 @@ class Agent(nn.Module):
         # Policy and value
         advantage = normalize_advantage(batch.advantage)
         policy_loss = surrogate_loss(ratio, advantage, args.clip_coef).mean((1, 2))
-        value_loss = half_squared_error(self.vf(self.seen(batch.obs)), batch.returns)
+        x = self.critic_input(batch.obs)
+        value_loss = half_squared_error(self.vf(x), batch.returns)
         entropy = joint_entropy(log_std, log_w)
         loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
         figures = {"losses/policy": policy_loss, "losses/value": value_loss, "losses/approx_kl": approx_kl}
 
         # Router and Q; with one primitive there is nothing to route
         if args.k > 1:
-            router_loss = self.router_loss(batch.obs, noise, mean, log_std, log_w)
+            x = x.detach()
+            router_loss = self.router_loss(x, noise, mean, log_std, log_w)
             loss = loss + args.freq_coef * router_loss
-            pair = torch.cat([self.seen(batch.obs).detach(), batch.action], -1)
-            q_loss = half_squared_error(self.qf(pair), batch.returns)
+            q_loss = half_squared_error(self.qf(torch.cat([x, batch.action], -1)), batch.returns)
             if args.joint_step:
                 loss = loss + q_loss
             else:
@@ -389,7 +389,8 @@ def train(args: Args) -> list[Path]:
 
 def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    networks = load(Path(run_dir, "config.json"))["args"]["networks"]
+    # Runs that do not name their networks were made when there were separate ones only.
+    networks = load(Path(run_dir, "config.json"))["args"].get("networks", "separate")
     state = load_part(run_dir, "actor")
     obs_size = state["fc1.weight"].shape[1]
     _, k, action_size = state["log_std"].shape

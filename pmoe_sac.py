@@ -244,12 +244,13 @@ class Agent(nn.Module):
         with torch.no_grad():
             if self.args.target == "max":
                 next_action, next_log_prob, _ = self.propose(batch.next_obs, noise)
+                next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, K)
+                best = self.best(next_q, next_log_prob, alpha)
+                next_q = next_q.gather(-1, best)
+                next_log_prob = next_log_prob.gather(-1, best)
             else:
                 next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
-            next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, K or 1)
-            best = self.best(next_q, next_log_prob, alpha)
-            next_q = next_q.gather(-1, best)
-            next_log_prob = next_log_prob.gather(-1, best)
+                next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, 1)
         # A time limit ends an episode and not the task: only terminations cut the future off.
         discount = self.args.gamma * (1 - batch.terminated)
         target = batch.reward + discount * (next_q - alpha * next_log_prob)

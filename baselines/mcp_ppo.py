@@ -85,7 +85,7 @@ class Args:
 class Actor(nn.Module):
     """Gated primitives, in units of the action's bounds, and the statistics of what they have seen"""
 
-    def __init__(self, obs_size, action_size, k, generators: list[Generator], networks="separate"):
+    def __init__(self, obs_size, action_size, k, generators: list[Generator], networks: str):
         super().__init__()
         self.k = k
         self.networks = networks
@@ -226,8 +226,8 @@ class Agent(nn.Module):
         parameters = [*self.actor.parameters(), *self.vf.parameters()]
         self.policy_adam = Adam(parameters, seeds, args.max_grad_norm)
 
-    def seen(self, obs: Tensor) -> Tensor:
-        """What V sees: normalised obs or, of the printed networks, the policy's features of it"""
+    def critic_input(self, obs: Tensor) -> Tensor:  # Copied from pmoe_ppo.Agent.critic_input
+        """What critics read: the policy's features of normalised obs, if networks are as printed, or obs"""
         return self.actor.features(obs) if self.args.networks == "printed" else obs
 
     @torch.no_grad()
@@ -246,8 +246,8 @@ class Agent(nn.Module):
         done = rollout.done
         reward = self.reward_scale(rollout.reward, done)
         next_obs = self.actor.statistics.normalize(rollout.next_obs.flatten(1, 2))
-        value = self.vf(self.seen(rollout.drawn.obs.flatten(1, 2))).view_as(done)
-        next_value = self.vf(self.seen(next_obs)).view_as(done)
+        value = self.vf(self.critic_input(rollout.drawn.obs.flatten(1, 2))).view_as(done)
+        next_value = self.vf(self.critic_input(next_obs)).view_as(done)
         gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
         terminated = rollout.terminated if self.args.bootstrap else done
         advantage = gae(reward, value, next_value, terminated, done, gamma, gae_lambda)
@@ -275,7 +275,7 @@ class Agent(nn.Module):
         # Policy and value
         advantage = normalize_advantage(batch.advantage)
         policy_loss = surrogate_loss(ratio, advantage, args.clip_coef).mean((1, 2))
-        value_loss = half_squared_error(self.vf(self.seen(batch.obs)), batch.returns)
+        value_loss = half_squared_error(self.vf(self.critic_input(batch.obs)), batch.returns)
         entropy = gaussian_entropy(log_std)
         loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
         self.policy_adam.step(loss, self.rate)
@@ -346,7 +346,8 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_ppo.train
 
 def load_actor(run_dir: str | Path) -> Actor:  # Copied from pmoe_ppo.load_actor
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    networks = load(Path(run_dir, "config.json"))["args"]["networks"]
+    # Runs that do not name their networks were made when there were separate ones only.
+    networks = load(Path(run_dir, "config.json"))["args"].get("networks", "separate")
     state = load_part(run_dir, "actor")
     obs_size = state["fc1.weight"].shape[1]
     _, k, action_size = state["log_std"].shape

@@ -208,9 +208,11 @@ def fitting(runs: list[Run], routing: str, primitive: int | None) -> tuple[list[
         k = run.args["k"]
         if primitive is not None and primitive >= k:
             notes.append(f"--primitive {primitive}: {run.path} has primitives 0 to {k - 1}; left out")
-        elif routing != "argmax" and composes(run):
-            line = f"{run.path} composes its primitives and draws none of them; left out"
-            notes.append(f"--routing {routing}: {line}")
+        elif routing == "sample" and composes(run):
+            line = f"--routing sample: {run.path} composes its primitives and draws none of them; left out"
+            notes.append(line)
+        elif routing == "mean" and composes(run):
+            notes.append(f"--routing mean: {run.path} composes its primitives in another way; left out")
         elif routing == "mean" and hasattr(trained(run)[1], "option"):
             notes.append(f"--routing mean: {run.path} keeps to the option that it chose; left out")
         else:

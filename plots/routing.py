@@ -56,6 +56,9 @@ class Part:
         return [time for time in times if time in steps]
 
 
+WHOLE = Part()
+
+
 def read_part(options: dict) -> Part:
     """What --from, --to and --moments say. PlotError: there are no such steps, or not all moments are
     theirs."""
@@ -72,9 +75,6 @@ def read_part(options: dict) -> Part:
             f"--moments: {max(part.given)} is not in the part shown, whose moments are 0 to {latest}"
         )
     return part
-
-
-WHOLE = Part()
 
 
 def report(

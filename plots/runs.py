@@ -26,6 +26,8 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
     "dac": "DAC",
 }
 LEGEND = ["SAC", "PPO", *NAMES.values()]  # the order of methods
+SEPARATE = {"networks": "separate"}
+EARLIER = {"ppo": SEPARATE, "mcp-ppo": SEPARATE}  # what runs had before it was an option
 LARGEST = 1e100  # a return; sums and squares of such do not overflow
 LONGEST = 2**30  # characters of a CSV file
 ENDLESS = ("/proc", "/sys")  # whose links lead everywhere
@@ -190,7 +192,8 @@ def new_run(directory: Path) -> Run:
         raise PlotError("no run, its config.json is damaged or of something else") from None
     # Older runs name no file.
     file = config.get("file") or ""
-    return Run(directory, config["algo"], config["args"], np.zeros(1), np.zeros(1), 0.0, None, [], file)
+    args = EARLIER.get(config["algo"], {}) | config["args"]
+    return Run(directory, config["algo"], args, np.zeros(1), np.zeros(1), 0.0, None, [], file)
 
 
 def read(directory: Path, metric: str) -> Run:

@@ -145,8 +145,9 @@ def improvement_interval(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """95 % interval (2, ...) of the probability of improvement of runs x (..., n) over runs y (..., m)
 
     Wilson's of min(n, m) trials: the n m pairs share their runs, but whatever these are distributed like,
-    the share has at most the variance of min(n, m) pairs that have no run in common (Birnbaum and Klose 1957,
-    Annals of Mathematical Statistics 28:933). It holds, too, where no run is out of order."""
+    the share has at most the variance of min(n, m) pairs that have no run in common, as it is the mean over
+    all ways of pairing runs off (Hoeffding 1948, Annals of Mathematical Statistics 19:293; Birnbaum and Klose
+    1957, ibid. 28:933). It holds, too, where every run of one beats every run of the other."""
     return wilson(improvement(x, y), min(x.shape[-1], y.shape[-1]))
 
 

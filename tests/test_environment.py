@@ -112,6 +112,11 @@ def test_there_is_no_such_environment(pmoe_here, tmp_path, env, word):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_seed_without_an_environment_is_refused(pmoe_here, tmp_path):
+    refused(pmoe_here("plot", "--estimators", "--seed", 3), "--seed is for --environment")
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_environment_that_does_not_render(pmoe_here, tmp_path, monkeypatch):
     """Its reason is told as the process that tried it told it"""
     monkeypatch.setattr(environment, "choose_renderer", lambda env_id: "no display")

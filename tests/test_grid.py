@@ -8,6 +8,7 @@ import typing
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 from common import ALGORITHMS, MODULES, ROOT, Toy, refused
 from grid_tools import SAC, read, text_of
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 
 from pmoe import cli
 from pmoe.grid.read import GridError, Job, command, read_grid
+from pmoe.plots.auc import named, reference_name
+from pmoe.plots.runs import Run, name_methods
 
 gym.register("deep/Toy-v0", Toy)
 GRIDS = sorted(path.name for path in ROOT.glob("grids/*.toml"))
@@ -452,6 +455,22 @@ def test_a_grid_has_what_it_reproduces(own_grid):
         assert all(x in others[name] for name, x in changed.items())
     for name, wanted in others.items():
         assert {getattr(job.args, name, None) for job in own_grid.jobs} - {None} == wanted
+
+
+def test_the_reference_of_a_grid_is_one_method_of_each_environment(own_grid):
+    """Where it is ambiguous there are no percents."""
+    reference = own_grid.plot.get("reference")
+    if reference is None:
+        pytest.skip("percents are of the default")
+    runs = []
+    for job in own_grid.jobs:
+        curve = np.zeros(1), np.zeros(1)
+        runs += [Run(path, job.algo, vars(job.args), *curve, 0.0, None, [], "") for path in job.paths]
+    runs = name_methods(runs, [])
+    name = reference_name(runs, reference)
+    for env in {run.env for run in runs}:
+        methods = {run.method: [run] for run in runs if run.env == env}
+        assert len(named(methods, name)) == 1
 
 
 def test_a_tag_that_another_configuration_has(tmp_path):

@@ -1,6 +1,8 @@
 """PMOE-PPO's networks as printed, separate and released, and the options of the released code: a whole update
 against one written here with torch's own layers, distributions, optimiser and gradient clipping."""
 
+import json
+
 import pytest
 import torch
 from common import rows_of, train
@@ -201,9 +203,23 @@ def test_mcp_has_the_printed_networks_too():
     mean, _, _ = actor(obs)
     head = torch.baddbmm(actor.mean.bias, x, actor.mean.weight)
     torch.testing.assert_close(mean.flatten(2), head.tanh())
-    torch.testing.assert_close(agent.vf(agent.seen(obs)), torch.baddbmm(agent.vf.bias, x, agent.vf.weight))
-    gradient = torch.autograd.grad(agent.vf(agent.seen(obs)).sum(), actor.fc1.weight)
-    assert gradient[0].any()
+    value = agent.vf(agent.critic_input(obs))
+    torch.testing.assert_close(value, torch.baddbmm(agent.vf.bias, x, agent.vf.weight))
+    (gradient,) = torch.autograd.grad(value.sum(), actor.fc1.weight)
+    assert gradient.any()
+
+
+def test_runs_that_do_not_name_their_networks_have_separate_ones(tmp_path):
+    """As all had before there were others: they are evaluated, and are another method than the default's."""
+    old, new = train("ppo", tmp_path / "old", networks="separate") + train("ppo", tmp_path / "new")
+    config = json.loads((old / "config.json").read_text())
+    del config["args"]["networks"]
+    (old / "config.json").write_text(json.dumps(config))
+    runs, _ = find([old, new])
+    methods = [run.method for run in runs]
+    assert methods == ["PMOE-PPO K=2 networks=separate", "PMOE-PPO K=2 networks=printed"]
+    _, actor = trained(runs[0])
+    assert actor.networks == "separate"
 
 
 @pytest.mark.parametrize("algo, networks", [("ppo", "printed"), ("ppo", "released"), ("mcp-ppo", "printed")])

@@ -646,8 +646,9 @@ def test_without_target_kl_nothing_stops():
     assert not learnt(agent, 0)["vf.0.weight"].equal(before)
 
 
-def test_a_seed_learns_the_same_alone_as_among_others():
-    together = ppo_agent(seeds=3, ent_coef=0.1)
+@pytest.mark.parametrize("networks", ["printed", "separate", "released"])
+def test_a_seed_learns_the_same_alone_as_among_others(networks):
+    together = ppo_agent(seeds=3, ent_coef=0.1, networks=networks)
     generator = torch.Generator().manual_seed(1)
     alone = Agent(together.args, 4, 2, [generator])
     for seed in range(20):

@@ -352,12 +352,19 @@ def test_the_maximum_target_is_the_best_of_all_primitives(argmax, entropy):
     normal, uniform = sac_noise(agent, 32)
     alpha = torch.tensor(2.0, dtype=torch.float64)
     action, log_prob, _ = agent.propose(batch.next_obs, normal)
-    of_each = [agent.qf_target(batch.next_obs, action[:, :, [k]]).amin(1) for k in range(3)]
+    of_each = []
+    for k in range(3):
+        twins = agent.qf_target(batch.next_obs, action[:, :, [k]])
+        of_each.append(twins.amin(1))
     q = torch.cat(of_each, -1)[0]
     soft = q - 2.0 * log_prob[0]
     score = soft if argmax == "soft" else q
-    values = [soft[i, score[i].argmax()] for i in range(32)]
-    target = batch.reward.flatten() + 0.9 * (1 - batch.terminated.flatten()) * torch.stack(values)
+    values = torch.zeros(32, dtype=torch.float64)
+    for i in range(32):
+        winner = score[i].argmax()
+        values[i] = soft[i, winner]
+    discount = 0.9 * (1 - batch.terminated.flatten())
+    target = batch.reward.flatten() + discount * values
 
     loss = agent.critic_loss(batch, normal, uniform, alpha)
     torch.testing.assert_close(loss.item(), 2 * target.square().mean().item())
