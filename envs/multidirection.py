@@ -46,14 +46,14 @@ class MultiDirection(AntEnv):
         self.path = [self.position()]
         return obs, info | self.about()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.float64, bool, bool, dict]:
         before = self.distance()
         obs, _, terminated, truncated, info = super().step(action)
         self.path.append(self.position())
         speed = (self.distance() - before) / self.dt
         reward = speed + info["reward_survive"] + info["reward_ctrl"] + info["reward_contact"]
         info["reward_forward"] = speed
-        return obs, float(reward), terminated, truncated, info | self.about()
+        return obs, np.float64(reward), terminated, truncated, info | self.about()
 
     def position(self) -> np.ndarray:
         """Of the torso in the plane, (2,)"""

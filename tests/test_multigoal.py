@@ -102,6 +102,7 @@ def test_bumps_are_apart_in_any_dimension(bumps, dimensions):
 def at(position, **options) -> MultiGoal:
     env = make("MultiGoal-v0", **options)
     env.position = np.float64(position)
+    env.path = [env.position]
     return env
 
 
