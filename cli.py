@@ -421,6 +421,14 @@ def plot(
             rich_help_panel=POLICIES,
         ),
     ] = False,
+    modes: Annotated[
+        bool,
+        typer.Option(
+            "--modes",
+            help="How many optima policies know, where the environment names them.",
+            rich_help_panel=POLICIES,
+        ),
+    ] = False,
     tsne: Annotated[
         bool,
         typer.Option(
@@ -446,14 +454,15 @@ def plot(
         ),
     ] = False,
     episodes: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=1000,
-            help="Episodes for --routing, --primitives and --trajectories.",
+            help="Episodes for --routing, --primitives and --trajectories, default 10, and --modes, default "
+            "100.",
             rich_help_panel=POLICIES,
         ),
-    ] = 10,
+    ] = None,
     only_primitives: Annotated[
         str | None,
         typer.Option(
@@ -533,7 +542,7 @@ def plot(
     from .plots.runs import PlotError
 
     figures = {"auc": auc, "profile": profile, "routing": routing, "primitives": primitives, "tsne": tsne}
-    figures |= {"trajectories": trajectories, "exploration": exploration}
+    figures |= {"modes": modes, "trajectories": trajectories, "exploration": exploration}
     part = {"from": first, "to": last, "moments": read_moments(moments)}
     files = []
     folders = []

@@ -9,8 +9,16 @@ from importlib import import_module
 
 import gymnasium as gym
 
-if "TargetReaching-v0" not in gym.registry:
-    gym.register("TargetReaching-v0", "pmoe.envs.target_reaching:TargetReaching", max_episode_steps=200)
+# By ID: where the class is, and the time limit
+OURS = {
+    "TargetReaching-v0": ("pmoe.envs.target_reaching:TargetReaching", 200),
+    "Bumps-v0": ("pmoe.envs.multigoal:Bumps", None),
+    "MultiGoal-v0": ("pmoe.envs.multigoal:MultiGoal", 30),
+    "MultiDirection-v0": ("pmoe.envs.multidirection:MultiDirection", 1000),
+}
+for name, (place, limit) in OURS.items():
+    if name not in gym.registry:
+        gym.register(name, place, max_episode_steps=limit)
 
 
 def load_module(env_id: str) -> None:

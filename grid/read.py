@@ -27,7 +27,7 @@ from ..files import CONTROL, read_config, read_done, read_text, visible
 from ..files import checkpoints as checkpoint_files
 from .claims import TAKEN, beside, holder
 
-FIGURES = ("auc", "profile", "routing", "primitives", "tsne", "trajectories", "exploration")
+FIGURES = ("auc", "profile", "routing", "primitives", "modes", "tsne", "trajectories", "exploration")
 TABLES = {  # that are no options of `pmoe run`, and what they may hold
     "plot": {**dict.fromkeys(FIGURES, bool), "reference": str, "from": int, "to": int, "moments": list},
     "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},

@@ -14,7 +14,7 @@ from .runs import OptionError, PlotError, Run, find, overview
 
 # The files that it writes
 PATTERNS = ["auc*", "table[2-4].*", "profile.*", "curves.*"]
-PATTERNS += ["routing*", "primitives*", "tsne*", "trajectories*", "exploration*"]
+PATTERNS += ["routing*", "primitives*", "tsne*", "trajectories*", "exploration*", "modes*"]
 
 
 def report(
@@ -112,26 +112,29 @@ def earlier(out: Path, files: list[Path]) -> list[str]:
 
 def analyses(
     wanted: dict[str, bool],
-    episodes: int,
+    episodes: int | None,
     states: int,
     part: dict | None = None,
     only_primitives: str | None = None,
 ) -> list[Callable]:
     """Functions (runs, out) -> (files, notes) that plot the figures of policies that are wanted; `part` has
-    from, to and moments of --routing. PlotError: a library is missing, or there is no such part."""
+    from, to and moments of --routing; without `episodes` each figure has its own number of them. PlotError: a
+    library is missing, or there is no such part."""
     if part and not wanted["routing"]:
         raise PlotError("--from, --to and --moments are for --routing")
+    number = {} if episodes is None else {"episodes": episodes}
     options: dict[str, dict] = {
         # First, as the runs may lack its primitives.
-        "trajectories": {"episodes": episodes, "only": only_primitives},
-        "routing": {"episodes": episodes},
-        "primitives": {"episodes": episodes},
+        "trajectories": {**number, "only": only_primitives},
+        "routing": dict(number),
+        "primitives": number,
+        "modes": number,
         "tsne": {"count": states},
         "exploration": {},
     }
     functions: list[Callable] = []
     for name, arguments in options.items():
-        if not wanted[name]:
+        if not wanted.get(name):
             continue
         module = import_module(f"{__package__}.{name}")
         if name == "routing":

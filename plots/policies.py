@@ -240,12 +240,16 @@ class Rollout:
     # All of them
     returns: np.ndarray  # (E,), undiscounted
     frames: list[np.ndarray]  # (H, W, 3) each
+    ends: list[dict]  # what the environment said at each episode's end, its last `info`
+    paths: list[np.ndarray]  # (T + 1, 2) each, where it went, of an environment that keeps its `path`
 
 
-def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=()) -> Rollout:
+def rollout(
+    run: Run, episodes: int, primitive: int | None = None, frames_at=(), sample: bool = False
+) -> Rollout:
     """What the deterministic policy does in the episodes of `pmoe eval`, or what a primitive alone does; with
-    pictures of the first episode before its steps `frames_at`. PlotError: the run is a fork's that has other
-    means."""
+    pictures of the first episode before its steps `frames_at`; with `sample`, actions are drawn as in
+    training. PlotError: the run is a fork's that has other means."""
     module = algorithm(run)
     checkpoint, actor = trained(run)
     composed = primitive is None and composes(run)
@@ -254,14 +258,23 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
     first = envs.envs[0]
     if len(frames_at):
         follow(first)
+    said = [last_info(env) for env in envs.envs]
     decision = {}  # the last
     records = []
     frames = []
+    draw = None
+    if sample:
+        with fork_errors(run):
+            draw = drawer(run, envs, primitive)
 
     def act(obs: Tensor) -> Tensor:
         if len(records) in frames_at:
             frames.append(first.render())
-        action, about = decide(actor, obs, primitive, composed)
+        if draw:
+            action, chosen = draw(obs)
+            _, about = decide(actor, obs, chosen, composed)
+        else:
+            action, about = decide(actor, obs, primitive, composed)
         decision.update(about)
         return action
 
@@ -283,17 +296,40 @@ def rollout(run: Run, episodes: int, primitive: int | None = None, frames_at=())
     for env in envs.envs:
         env.close()
     mean_action = within_bounds(run, steps["mean"])
-    return Rollout(**steps, mean_action=mean_action, returns=returns, frames=frames)
+    paths = [np.array(getattr(env.unwrapped, "path", [])) for env in envs.envs]
+    return Rollout(**steps, mean_action=mean_action, returns=returns, frames=frames, ends=said, paths=paths)
 
 
 def within_bounds(run: Run, u: np.ndarray) -> np.ndarray:
     """Actions from what a primitive's Gaussian gives: a tanh keeps them there in SAC's family, or clipping"""
-    return np.tanh(u) if run.family == "SAC" else u.clip(-1, 1)
+    return bounded(u, run.family == "SAC")
 
 
-def decide(actor, obs: Tensor, primitive: int | None, composed: bool) -> tuple[Tensor, dict[str, Tensor]]:
-    """The action (1, E, A) of a policy, or of a primitive alone, on obs (1, E, O), and how it came about: the
-    fields of a Rollout, (E, ...) each"""
+def last_info(env) -> dict:
+    """What an environment says of its last step, from now on: its `info`"""
+    last: dict = {}
+    move = env.step
+
+    def step(action):
+        result = move(action)
+        last.clear()
+        last.update(result[-1])
+        return result
+
+    env.step = step
+    return last
+
+
+def bounded(u: np.ndarray, squashed: bool) -> np.ndarray:
+    """What the environment gets, in units of its bounds, of what a Gaussian draws"""
+    return np.tanh(u) if squashed else u.clip(-1, 1)
+
+
+def decide(
+    actor, obs: Tensor, primitive: int | Tensor | None, composed: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The action (1, E, A) of a policy, of a primitive alone or of one for each observation (E,), on obs (1,
+    E, O), and how it came about: the fields of a Rollout, (E, ...) each"""
     mean, log_std, log_w = gaussians(actor, obs)
     weights = [log_w]
 
@@ -301,12 +337,16 @@ def decide(actor, obs: Tensor, primitive: int | None, composed: bool) -> tuple[T
         # DAC's are given the option before.
         weights.append(log_w[0])
         likeliest = log_w.argmax(-1, keepdim=True)
+        if isinstance(primitive, Tensor):
+            return primitive.view_as(likeliest)
         return likeliest if primitive is None else torch.full_like(likeliest, primitive)
 
     action = actor.act(obs) if composed else actor.act(obs, choose)
     log_w = weights[-1].log_softmax(-1)
     chosen = log_w.argmax(-1)
-    if primitive is not None:
+    if isinstance(primitive, Tensor):
+        chosen = primitive
+    elif primitive is not None:
         chosen = torch.full_like(chosen, primitive)
     decision = {"obs": obs[0].clone(), "mean": mean, "log_std": log_std, "log_w": log_w, "chosen": chosen}
     return action, decision
@@ -346,22 +386,54 @@ def gaussians(actor, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def sampler(run: Run, envs, primitive: int | None = None) -> Callable:
     """A function obs (1, E, O) -> action (1, E, A) that samples as in training, or as where the router gives
     all the weight to one primitive, for all `envs` of an algorithm's `Envs` at each call"""
+    draw = drawer(run, envs, primitive)
+
+    def act(obs: Tensor) -> Tensor:
+        action, _ = draw(obs)
+        return action
+
+    return act
+
+
+def drawer(run: Run, envs, primitive: int | None = None) -> Callable:
+    """The same, its function giving also the primitive that drew each action, (E,); where all act at once,
+    that of the largest weight"""
     agent = agent_of(run, envs)
     if primitive is not None:
         only(agent.actor, primitive)
     generator = Generator().manual_seed(run.seed)
+    another = Generator().manual_seed(run.seed)
 
-    def act(obs: Tensor) -> Tensor:
+    def draw(obs: Tensor) -> tuple[Tensor, Tensor]:
         shape = (1, envs.n, agent.draws)
         noise = torch.randn(*shape, envs.action_size, generator=generator)
         uniform = torch.rand(shape, generator=generator)
         sample = agent.draw(obs, noise, uniform)
         if run.family == "PPO":
-            return sample.action
-        action, _ = sample  # (1, E, 1, A)
-        return action.squeeze(2)
+            action = sample.action
+            # PMOE-PPO and DAC keep it; MCP has none.
+            known = getattr(sample, "primitive", getattr(sample, "option", None))
+            if known is not None:
+                return action, known[0, :, 0].long()
+        else:
+            action, _ = sample  # (1, E, 1, A)
+            action = action.squeeze(2)
+        mean, log_std, log_w = gaussians(agent.actor, obs)
+        if composes(run):
+            return action, log_w.argmax(-1)
+        return action, responsible(action[0], mean, log_std, log_w, another)
 
-    return act
+    return draw
+
+
+def responsible(action: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor, generator) -> Tensor:
+    """A primitive for each action (E, A) that is squashed by a tanh, drawn from p(k|a, s): together they are
+    as if k had been drawn from the router and a from primitive k. (E,)"""
+    # At 1 itself the inverse is infinite.
+    u = action.double().clamp(-1 + 1e-7, 1 - 1e-7).atanh().unsqueeze(1)
+    z = (u - mean) / log_std.exp()
+    log_prob = log_w - (z.square() / 2 + log_std).sum(-1)
+    return torch.multinomial(log_prob.softmax(-1), 1, generator=generator).squeeze(-1)
 
 
 def agent_of(run: Run, envs):

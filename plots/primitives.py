@@ -4,7 +4,8 @@ Over the N states that the deterministic policy visits in E episodes: the distan
 Gaussians, before the tanh, and their overlap (a mean distance may be that of a few states); how far apart
 their mean actions are; the entropy H of the router's mean probabilities, the effective number of primitives
 exp(H), and the mean entropy of its probabilities in a state. What lies between the two entropies is what the
-state says about the primitive (their mutual information). A primitive's own return is that of E episodes in
+state says about the primitive (their mutual information); what the action says about it, after the tanh, is I
+(modes.py). A primitive's own return is that of E episodes in
 which it acts alone, which begin as the policy's do.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..terminal import tracked
+from .modes import information, states_of
 from .policies import analyse, colours, composes, pick, plot_usage, rollout, ticks
 from .routing import usage
 from .runs import Run
@@ -25,10 +27,13 @@ FOOT = (
     "Over visited states, before the tanh if there is one: distance D, overlap exp(-D), 1 where two are the "
 )
 FOOT += (
-    "same. H in nats. Action gap: 1 for opposite bounds. Of gating and MCP, weights stand for probabilities."
+    "same. H in nats. Action gap: 1 for opposite bounds. Of gating and MCP, weights stand for probabilities. "
+)
+FOOT += (
+    "I: what an action says about its primitive, after the tanh, seen with noise of a twentieth of its range."
 )
 HEAD = ["environment", "method", "seed", "return", "effective number", "H(mean w)", "mean H(w)"]
-HEAD += ["smallest distance", "mean overlap", "mean action gap"]
+HEAD += ["smallest distance", "mean overlap", "mean action gap", "I / log K"]
 HEAD_EACH = ["environment", "method", "primitive", "probability, %", "steps, %", "return alone"]
 
 
@@ -104,6 +109,7 @@ class Measures:
     entropy: float  # of the mean probabilities
     effective: float  # number of primitives
     conditional: float  # mean entropy of a state's probabilities
+    information: float  # I(k; a | s) / log K, of actions as the environment gets them
     returns: np.ndarray  # (1 + K, E), the policy's first, then each primitive's alone
 
 
@@ -114,6 +120,9 @@ def measure(run: Run, episodes: int) -> Measures:
         alone = rollout(run, episodes, primitive)
         returns.append(alone.returns)
     distance = bhattacharyya(steps.mean, steps.log_std)
+    some = states_of(steps)
+    squashed = run.family == "SAC"
+    known = information(steps.mean[some], steps.log_std[some], steps.log_w[some], squashed)
     probability, share = usage(steps)
     h = entropy(probability)
     conditional = entropy(np.exp(steps.log_w)).mean()
@@ -128,6 +137,7 @@ def measure(run: Run, episodes: int) -> Measures:
         entropy=float(h),
         effective=float(np.exp(h)),
         conditional=float(conditional),
+        information=known,
         returns=np.stack(returns),
     )
 
@@ -165,6 +175,7 @@ def row_of(run: Run, m: Measures) -> list[str]:
     numbers.append(m.bhattacharyya[below].min())
     numbers.append(m.overlap[below].mean())
     numbers.append(m.action_gap[below].mean())
+    numbers.append(m.information)
     cells = [f"{x:.2f}" for x in numbers]
     return [run.env, run.method, str(run.seed), mean_and_std(m.returns[0]), *cells]
 
@@ -188,6 +199,7 @@ def records_of(run: Run, m: Measures) -> list[dict]:
     about = {"environment": run.env, "method": run.method, "seed": run.seed}
     about |= {"episodes": m.returns.shape[1], "states": m.states}
     entropies = {"effective": m.effective, "entropy": m.entropy, "conditional": m.conditional}
+    entropies["information"] = m.information
     record = about | {"primitive": "all"} | figures_of(m.returns[0]) | entropies
     records = [record | {"usage": "", "share": ""}]
     blank = dict.fromkeys(entropies, "")

@@ -8,7 +8,7 @@ from common import rows_of
 from common_figures import close, column, names_of, words
 from scipy import integrate, stats
 
-from pmoe.plots import policies, primitives, runs
+from pmoe.plots import modes, policies, primitives, runs
 
 EPISODES = 3
 METHODS = ["PMOE-SAC K=3", "Gating K=3"]
@@ -112,10 +112,11 @@ def test_two_of_four_primitives_each_sure_in_its_half_of_the_states(monkeypatch)
         return SimpleNamespace(log_w=log_w, chosen=w.argmax(-1), returns=returns, **steps)
 
     monkeypatch.setattr(primitives, "rollout", rollout)
-    m = primitives.measure(SimpleNamespace(args={"k": 4}), 2)
+    m = primitives.measure(SimpleNamespace(args={"k": 4}, family="SAC"), 2)
     close(m.entropy, np.log(2))
     close(m.effective, 2)
     close(m.conditional, 0)
+    close(m.information, 0)
     close(m.usage, [0.5, 0, 0.5, 0])
     close(m.share, [0.5, 0, 0.5, 0])
     assert m.returns[:, 0].tolist() == [9, 0, 1, 2, 3]
@@ -180,6 +181,14 @@ def test_entropies(shown):
     assert 1 <= effective <= 3 + 1e-6
     close(effective, np.exp(entropy))
     assert 0 <= float(whole["conditional"]) <= entropy + 1e-6
+
+
+def test_information(shown):
+    run, (whole, *_) = shown
+    steps = policies.rollout(run, EPISODES)
+    some = modes.states_of(steps)
+    expected = modes.information(steps.mean[some], steps.log_std[some], steps.log_w[some], True)
+    close(float(whole["information"]), expected)
 
 
 def test_distances(picked, folder):
