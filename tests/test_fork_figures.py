@@ -49,8 +49,10 @@ def test_figures_of_a_fork(trained, tmp_path, drawn, figure):
 
 def test_states_of_a_fork(trained):
     (run,) = only_fork(trained)
-    steps = tsne.states(run, 40)
-    assert len(steps.obs) == 40
+    visits = tsne.visit(run, 40, 10)
+    assert len(visits.obs) >= 40
+    drawn, mean = tsne.draw_actions(run, visits.obs, 0)
+    assert drawn.shape == mean.shape == (len(visits.obs), 2, 1)
 
 
 def test_a_fork_is_evaluated(pmoe_here, trained, tmp_path):
