@@ -52,7 +52,7 @@ def test_states_of_a_fork(trained):
     visits = tsne.visit(run, 40, 10)
     assert len(visits.obs) >= 40
     drawn, mean = tsne.draw_actions(run, visits.obs, 0)
-    assert drawn.shape == mean.shape == (len(visits.obs), 2, 1)
+    assert drawn.shape == mean.shape == (len(visits.obs), 2, 2)
 
 
 def test_a_fork_is_evaluated(pmoe_here, trained, tmp_path):
