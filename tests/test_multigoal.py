@@ -126,7 +126,7 @@ def test_coefficients():
     assert mode == 0
 
 
-@pytest.mark.parametrize("goal, towards", enumerate([(1, 0), (0, 1), (-1, 0), (0, -1)]))
+@pytest.mark.parametrize("goal, towards", [(0, (1, 0)), (1, (0, 1)), (2, (-1, 0)), (3, (0, -1))])
 def test_every_goal_is_a_mode(goal, towards):
     env = at([0, 0])
     ends = [rewarded(env, towards) for _ in range(5)]
@@ -396,6 +396,7 @@ def test_trains(tmp_path, algo, env_id):
     assert lengths == {1} if env_id == "Bumps-v0" else max(lengths) <= 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env_id", IDS)
 def test_killed_and_resumed_is_as_never_stopped(tmp_path, env_id):
     """Through the command line, killed somewhere between its first checkpoint and its end"""
