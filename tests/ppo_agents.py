@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from common import SHORT
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributions as D
 
 from pmoe.pmoe_ppo import Adam, Agent, Args, Batch
@@ -102,3 +102,13 @@ def steps_of(agent, batch, normal) -> tuple[Step, Step]:
         agent.update(batch, normal)
     of_q, of_policy = steps
     return of_q, of_policy
+
+
+def one_of(layer) -> nn.Linear:
+    """A copy, as torch's own layer, of the first of the layers that stand side by side"""
+    _, inputs, outputs = layer.weight.shape
+    linear = nn.Linear(inputs, outputs, dtype=layer.weight.dtype)
+    with torch.no_grad():
+        linear.weight.copy_(layer.weight[0].T)
+        linear.bias.copy_(layer.bias[0, 0])
+    return linear

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from common import MODULES, Toy, checkpoint, failed, rows_of, run_at, train
+from common import Toy, checkpoint, failed, rows_of, run_at, train
 from common_figures import PICTURE, TABLE, close, column, files_of, names_of, stdout_of, words
 from scipy import integrate, stats
 
@@ -354,20 +354,6 @@ def test_the_primitive_that_drew_is_known(quick_run, algo):
     if algo != "dac":  # it keeps its option
         used = np.bincount(steps.chosen, minlength=2) / n
         close(used, np.exp(steps.log_w).mean(0), 0.1)
-
-
-def test_of_sampled_options_the_weights_are_given_the_option_before(quick_run):
-    run = run_at(quick_run("dac"))
-    steps = policies.rollout(run, 2, sample=True)
-    actor = MODULES["dac"].load_actor(run.path)
-    obs = torch.from_numpy(steps.obs)
-    with torch.no_grad():
-        *_, log_mu, ends = actor(actor.statistics.normalize(obs[None]))
-    before = np.roll(steps.chosen, 1)
-    before[steps.time == 0] = -1
-    option = torch.from_numpy(before)[None, :, None]
-    log_high = MODULES["dac"].high_log_prob(log_mu, ends, option)
-    close(steps.log_w, log_high[0], 1e-4)
 
 
 def test_a_primitive_is_drawn_from_the_posterior():

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from common import rows_of, train
-from ppo_agents import perturb, ppo_agent, ppo_batch, ppo_noise, steps_of
+from ppo_agents import one_of, perturb, ppo_agent, ppo_batch, ppo_noise, steps_of
 from torch import distributions as D
 from torch import nn
 from torch.nn.functional import mse_loss, one_hot
@@ -21,21 +21,11 @@ NETWORKS = ["printed", "separate", "released"]
 each_networks = pytest.mark.parametrize("networks", NETWORKS)
 
 
-def linear_of(layer) -> nn.Linear:
-    """A copy, as torch's own layer, of that of the first seed"""
-    _, inputs, outputs = layer.weight.shape
-    linear = nn.Linear(inputs, outputs, dtype=layer.weight.dtype)
-    with torch.no_grad():
-        linear.weight.copy_(layer.weight[0].T)
-        linear.bias.copy_(layer.bias[0, 0])
-    return linear
-
-
 def critic_of(network, printed: bool) -> nn.Module:
     if printed:
-        return linear_of(network)
+        return one_of(network)
     fc1, _, fc2, _, fc3 = network
-    return nn.Sequential(linear_of(fc1), nn.Tanh(), linear_of(fc2), nn.Tanh(), linear_of(fc3))
+    return nn.Sequential(one_of(fc1), nn.Tanh(), one_of(fc2), nn.Tanh(), one_of(fc3))
 
 
 class Published:
@@ -46,10 +36,10 @@ class Published:
         self.args = agent.args
         self.printed = agent.args.networks == "printed"
         activation = nn.ReLU if self.printed else nn.Tanh
-        self.trunk = nn.Sequential(linear_of(actor.fc1), activation(), linear_of(actor.fc2), activation())
-        head = linear_of(actor.mean)
+        self.trunk = nn.Sequential(one_of(actor.fc1), activation(), one_of(actor.fc2), activation())
+        head = one_of(actor.mean)
         self.mean = nn.Sequential(head, nn.Tanh()) if self.printed else head
-        self.router = nn.Sequential(linear_of(actor.router), nn.Softmax(-1))
+        self.router = nn.Sequential(one_of(actor.router), nn.Softmax(-1))
         self.log_std = nn.Parameter(actor.log_std[0].detach().clone())
         self.value = critic_of(agent.vf, self.printed)
         self.q = critic_of(agent.qf, self.printed)

@@ -111,9 +111,11 @@ def test_mcps_weights_are_shares_of_its_gates(run, actor):
     close(np.exp(steps.log_w), shares, 1e-5)
 
 
+@pytest.mark.parametrize("sample", [False, True])
 @pytest.mark.parametrize("algo", ["dac"])
-def test_dac_keeps_its_option(run, actor):
-    steps = policies.rollout(run, EPISODES)
+def test_dac_keeps_its_option(run, actor, sample):
+    """The weights are given the option before, also where actions are drawn."""
+    steps = policies.rollout(run, EPISODES, sample=sample)
     obs = torch.from_numpy(steps.obs)
     with torch.no_grad():
         *_, log_mu, ends = actor(actor.statistics.normalize(obs[None]))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ppo_agents import (
     BOTH,
+    one_of,
     perturb,
     ppo_agent,
     ppo_batch,
@@ -102,16 +103,6 @@ def test_advantages_are_sums_over_what_follows(length, gamma, gae_lambda, seed):
 
 
 # K = 1 is PPO
-
-
-def one_of(layer) -> nn.Linear:
-    """A copy, as torch's own layer, of the first of the layers that stand side by side"""
-    _, inputs, outputs = layer.weight.shape
-    linear = nn.Linear(inputs, outputs, dtype=layer.weight.dtype)
-    with torch.no_grad():
-        linear.weight.copy_(layer.weight[0].T)
-        linear.bias.copy_(layer.bias[0, 0])
-    return linear
 
 
 def one_network(fc1, fc2, fc3) -> nn.Sequential:
