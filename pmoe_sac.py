@@ -181,16 +181,6 @@ def primitive_loss(log_prob: Tensor, q: Tensor, alpha: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------------ agent
 
 
-class Batch(NamedTuple):
-    """B transitions of each seed, drawn from its replay; each field has the shape (S, B, .)"""
-
-    obs: Tensor
-    action: Tensor
-    next_obs: Tensor
-    reward: Tensor
-    terminated: Tensor
-
-
 class Agent(nn.Module):
     """Networks and update of S seeds, which do not mix: losses are summed over seeds, Adam is elementwise."""
 
@@ -238,7 +228,7 @@ class Agent(nn.Module):
             q = q - alpha * log_prob
         return q.argmax(-1, keepdim=True)
 
-    def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
+    def critic_loss(self, batch: "Batch", noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
         """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw` or, with
         --target max, the best of all primitives' (eq. 11)"""
         with torch.no_grad():
@@ -280,7 +270,7 @@ class Agent(nn.Module):
         excess = -(log_prob.detach() + self.target_entropy).mean((1, 2))
         return self.log_alpha.exp().flatten() * excess
 
-    def update(self, batch: Batch, noise: Tensor, uniform: Tensor) -> dict[str, Tensor]:
+    def update(self, batch: "Batch", noise: Tensor, uniform: Tensor) -> dict[str, Tensor]:
         """One step of all that is learnt; returns figures to log. The noise is drawn outside, for the next
         states and for the policy: normal (S, 2B, K, A), uniform (S, 2B, K). No branch depends on a tensor, so
         that torch.compile takes the whole update into one graph."""
@@ -476,6 +466,16 @@ def draw_uniform(generators: list[Generator], action_size: int) -> np.ndarray:
     """A uniformly random action of each seed, (S, A)"""
     uniform = [torch.rand(action_size, generator=g, device=g.device) for g in generators]
     return 2 * torch.stack(uniform).cpu().numpy() - 1
+
+
+class Batch(NamedTuple):
+    """B transitions of each seed, drawn from its replay; each field has the shape (S, B, .)"""
+
+    obs: Tensor
+    action: Tensor
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
 
 
 class ReplayBuffer:

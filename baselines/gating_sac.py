@@ -164,16 +164,6 @@ def sac_loss(log_prob: Tensor, q: Tensor, alpha: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------------ agent
 
 
-class Batch(NamedTuple):  # Copied from pmoe_sac.Batch
-    """B transitions of each seed, drawn from its replay; each field has the shape (S, B, .)"""
-
-    obs: Tensor
-    action: Tensor
-    next_obs: Tensor
-    reward: Tensor
-    terminated: Tensor
-
-
 class Agent(nn.Module):
     """Networks and update of S seeds, which do not mix: losses are summed over seeds, Adam is elementwise."""
 
@@ -212,7 +202,7 @@ class Agent(nn.Module):
         action, log_prob, _ = self.propose(obs, noise)
         return action, log_prob
 
-    def critic_loss(self, batch: Batch, noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
+    def critic_loss(self, batch: "Batch", noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
         """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`"""
         with torch.no_grad():
             next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
@@ -236,7 +226,7 @@ class Agent(nn.Module):
         return self.log_alpha.exp().flatten() * excess
 
     # Copied from pmoe_sac.Agent.update
-    def update(self, batch: Batch, noise: Tensor, uniform: Tensor) -> dict[str, Tensor]:
+    def update(self, batch: "Batch", noise: Tensor, uniform: Tensor) -> dict[str, Tensor]:
         """One step of all that is learnt; returns figures to log. The noise is drawn outside, for the next
         states and for the policy: normal (S, 2B, K, A), uniform (S, 2B, K). No branch depends on a tensor, so
         that torch.compile takes the whole update into one graph."""
@@ -432,6 +422,16 @@ def draw_uniform(generators: list[Generator], action_size: int) -> np.ndarray:
     """A uniformly random action of each seed, (S, A)"""
     uniform = [torch.rand(action_size, generator=g, device=g.device) for g in generators]
     return 2 * torch.stack(uniform).cpu().numpy() - 1
+
+
+class Batch(NamedTuple):
+    """B transitions of each seed, drawn from its replay; each field has the shape (S, B, .)"""
+
+    obs: Tensor
+    action: Tensor
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
 
 
 class ReplayBuffer:
