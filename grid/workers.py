@@ -285,6 +285,8 @@ class Workers:
                 if work is self.active[-1]:
                     self.say("waiting for their checkpoints; Ctrl-C again kills them without")
             work.asked += 1
+            # The table says so at once: a process may end before its next second.
+            self.shown = -60.0
         return bool(self.active)
 
     # What is shown
