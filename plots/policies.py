@@ -178,7 +178,7 @@ def trained(run: Run) -> tuple:
 
 def newest_checkpoint(run: Run) -> tuple[int, Path]:
     """Its step and file. PlotError: there is none."""
-    file = max(run.path.glob("checkpoint/*.pt"), default=None)
+    file = max(run.path.glob("checkpoint/[0-9]*.pt"), default=None)
     if file is None:
         raise PlotError(f"{run.path} has no checkpoint")
     for step, known in checkpoints(run.path).items():

@@ -437,7 +437,7 @@ def test_a_run_without_its_parent_ends_with_a_checkpoint(tmp_path):
     process = subprocess.Popen(
         ["bash", "-c", 'PMOE_PARENT=$$ "$@" >log & wait', "bash", PMOE, *words], cwd=tmp_path
     )
-    wait(lambda: list(tmp_path.glob("runs/*/*/seed1/checkpoint/*.pt")), 120)
+    wait(lambda: list(tmp_path.glob("runs/*/*/seed1/checkpoint/[0-9]*.pt")), 120)
     process.kill()
     process.wait()
     wait(lambda: "stopped at step" in (tmp_path / "log").read_text())
