@@ -660,9 +660,10 @@ class Envs:
             fail(f"--env {env_id}: {described(error)}")  # Gymnasium's messages name what is near
         obs_space = self.envs[0].observation_space
         self.action_space = self.envs[0].action_space
-        for space in (obs_space, self.action_space):
+        for wrapper, space in (("TransformObservation", obs_space), ("TransformAction", self.action_space)):
             if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-                fail(f"--env {env_id} must have flat Boxes of observations and actions, but has {space}")
+                words = f"must have flat Boxes of observations and actions, but has {space}"
+                fail(f"--env {env_id} {words}; gymnasium.wrappers.{wrapper} can make one")
         if not np.issubdtype(self.action_space.dtype, np.floating):
             fail(f"--env {env_id} must have actions that are real numbers, but has {self.action_space}")
         low = self.action_space.low.astype(float)
@@ -670,7 +671,8 @@ class Envs:
         self.scale = high / 2 - low / 2
         # Some environments have float32's largest number for infinity.
         if not (self.scale < 1e30).all() or not self.scale.all():
-            fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
+            words = f"must have finite, distinct action bounds, but has {self.action_space}"
+            fail(f"--env {env_id} {words}; gymnasium.wrappers.TransformAction can give it others")
         self.shift = low + self.scale
         self.obs_size = obs_space.shape[0]
         self.action_size = len(low)

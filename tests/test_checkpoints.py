@@ -10,11 +10,25 @@ from pmoe import pmoe_sac
 
 
 def kept(path: Path) -> list[str]:
-    return sorted(file.name for file in path.glob("checkpoint/*.pt"))
+    names = [file.name for file in path.glob("checkpoint/*.pt")]
+    return sorted(names)
+
+
+def load(file: Path) -> dict:
+    return torch.load(file, weights_only=True)
 
 
 def actor_in(state: dict) -> dict:
-    return {name: x for name, x in state["learnt"].items() if name.startswith("actor.")}
+    actor = {}
+    for name, x in state["learnt"].items():
+        if name.startswith("actor."):
+            actor[name] = x
+    return actor
+
+
+def contents(path: Path) -> dict[Path, bytes]:
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return {file: file.read_bytes() for file in files}
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +42,14 @@ def test_the_last_checkpoints_stay(keeping):
 
 
 def test_the_best_policy_is_that_of_the_best_evaluation(keeping):
-    best = torch.load(keeping / "checkpoint/best.pt", weights_only=True)
-    rows = rows_of(keeping / "eval.csv")
-    row = max(rows, key=lambda row: float(row["return_mean"]))
-    assert best["step"] == int(row["step"])
-    assert best["return_mean"] == float(row["return_mean"])
-    assert not any(name.startswith("qf") for name in best["learnt"])
+    best = load(keeping / "checkpoint/best.pt")
+    means = {}
+    for row in rows_of(keeping / "eval.csv"):
+        means[int(row["step"])] = float(row["return_mean"])
+    assert len(means) == 4
+    assert best["return_mean"] == max(means.values())
+    assert best["return_mean"] == means[best["step"]]
+    assert best["learnt"] == actor_in(best)
 
 
 @pytest.mark.parametrize("algo", LOOPS)
@@ -42,14 +58,17 @@ def test_a_policy_of_before_is_loaded(tmp_path, algo):
     [path] = train(algo, tmp_path, keep_checkpoints=9, eval_every=100)
     load_actor = MODULES[algo].load_actor
     obs = torch.randn(1, 5, 3)
-    acts = {name: load_actor(path, name).act(obs) for name in ("best", "last", "200", "400")}
-    assert torch.equal(acts["last"], acts["400"])
-    assert torch.equal(acts["last"], load_actor(path).act(obs))
-    assert not torch.equal(acts["last"], acts["200"])
-    best = torch.load(path / "checkpoint/best.pt", weights_only=True)
-    then = torch.load(path / f"checkpoint/{best['step']:010}.pt", weights_only=True)
+    last = load_actor(path).act(obs)
+    assert torch.equal(last, load_actor(path, "last").act(obs))
+    assert torch.equal(last, load_actor(path, "400").act(obs))
+    assert not torch.equal(last, load_actor(path, "200").act(obs))
+
+    best = load(path / "checkpoint/best.pt")
+    step = best["step"]
+    then = load(path / f"checkpoint/{step:010}.pt")
     assert same(best["learnt"], actor_in(then))
-    assert torch.equal(acts["best"], load_actor(path, str(best["step"])).act(obs))
+    best_act = load_actor(path, "best").act(obs)
+    assert torch.equal(best_act, load_actor(path, str(step)).act(obs))
 
 
 def test_a_step_without_a_checkpoint_is_refused(keeping, capsys):
@@ -58,16 +77,15 @@ def test_a_step_without_a_checkpoint_is_refused(keeping, capsys):
     assert "0000000100.pt is missing" in capsys.readouterr().err
 
 
-def test_the_best_policy_is_resumed(tmp_path, monkeypatch):
-    """A run that is stopped after its best evaluation, and one whose best is yet to come"""
+def test_the_best_policy_is_resumed(tmp_path):
+    """Two seeds that are made longer, and two that were as long from the start"""
     options = {"eval_every": 50, "checkpoint_every": 50, "num_seeds": 2}
     straight = train("sac", tmp_path / "straight", **options)
     train("sac", tmp_path / "stopped", **{**options, "total_timesteps": 200})
     resumed = train("sac", tmp_path / "stopped", **options, resume=True)
     for path, other in zip(straight, resumed):
         same_run(path, other)
-        best = (path / "checkpoint/best.pt").read_bytes()
-        assert best == (other / "checkpoint/best.pt").read_bytes()
+        assert same(load(path / "checkpoint/best.pt"), load(other / "checkpoint/best.pt"))
 
 
 def test_an_evaluation_that_a_longer_run_does_not_make_is_not_its_best(tmp_path):
@@ -76,11 +94,11 @@ def test_an_evaluation_that_a_longer_run_does_not_make_is_not_its_best(tmp_path)
     [straight] = train("sac", tmp_path / "straight", **options)
     train("sac", tmp_path / "longer", **{**options, "total_timesteps": 200})
     [longer] = train("sac", tmp_path / "longer", **options, resume=True)
-    assert (straight / "checkpoint/best.pt").read_bytes() == (longer / "checkpoint/best.pt").read_bytes()
+    assert same(load(straight / "checkpoint/best.pt"), load(longer / "checkpoint/best.pt"))
 
 
-def test_without_an_evaluation_there_is_no_best_policy(tmp_path, monkeypatch, capsys):
-    """A run that is stopped early has checkpoints, and none of a best policy"""
+def test_without_an_evaluation_there_is_no_best_policy(tmp_path):
+    """The last evaluation of a run, made because it ended there, is not in the checkpoint of a longer one."""
     [path] = train("sac", tmp_path, total_timesteps=100, eval_every=10**6)
     assert kept(path) == ["0000000100.pt", "best.pt"]
     [path] = train("sac", tmp_path, total_timesteps=200, eval_every=10**6, resume=True)
@@ -98,7 +116,7 @@ def test_a_run_keeps_the_text_of_its_algorithm(keeping):
 def test_another_text_does_not_resume_it(tmp_path, monkeypatch, capsys):
     """Nothing is changed; with the text that it had the run goes on."""
     [path] = train("sac", tmp_path, total_timesteps=200)
-    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    before = contents(path)
     with monkeypatch.context() as patch:
         patch.setattr(pmoe_sac, "source_hash", lambda: "another")
         with pytest.raises(SystemExit) as end:
@@ -107,7 +125,7 @@ def test_another_text_does_not_resume_it(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "was started with another pmoe_sac.py" in error
     assert "source.py" in error
-    assert before == {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    assert contents(path) == before
     train("sac", tmp_path, resume=True)
 
 

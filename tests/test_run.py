@@ -373,9 +373,9 @@ def steps_of_checkpoints(run_dir) -> list[int]:
 
 FULL_BUFFER = {"buffer_size": 60, "alpha": "auto"}
 
-# Numbers of calls. Of two seeds, a checkpoint of SAC makes ten, two of them for the replay and two for the best
-# policy, one of PPO eight; from the first evaluation on the best policy takes two more. A run that goes on makes
-# six more, at its beginning.
+# Numbers of calls. Of two seeds, a checkpoint of SAC makes ten, two of them for the replay and two for the
+# best policy, one of PPO eight; from the first evaluation on the best policy takes two more. A run that goes
+# on makes six more, at its beginning.
 STOPS_OF_SAC = (3, 15, 8, 16, 18, 11, 22, 13, 24, 27, 10, 30, 14, 21, 19, 33)
 STOPS_OF_PPO = (2, 9, 6, 11, 16, 17, 18, 20, 21, 24)
 
