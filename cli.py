@@ -212,10 +212,19 @@ def parse(args_type: type, argv: list[str], algo: str):
     """tyro.cli, its boxed errors made one line"""
     import tyro
 
+    registry = tyro.constructors.ConstructorRegistry()
+    whole = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda x: type(x) is int,
+        str_from_instance=lambda x: [str(x)],
+    )
+    registry.primitive_rule(lambda info: whole if info.type is int else None)
     box = io.StringIO()
     args: Any
     try:
-        with contextlib.redirect_stderr(box):
+        with registry, contextlib.redirect_stderr(box):
             args, unknown = tyro.cli(args_type, prog=f"pmoe run {algo}", args=argv, return_unknown_args=True)
     except SystemExit as stop:
         if stop.code != 2:
@@ -226,6 +235,15 @@ def parse(args_type: type, argv: list[str], algo: str):
         near = nearest(unknown[0], [*options, "--env", "--config"])
         fail(f"unknown option {unknown[0]}; {near}; see `pmoe run {algo} --help`")
     return args
+
+
+def whole_number(text: str) -> int:
+    """Of 1e6 a million; ValueError: it is no whole number"""
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if number.is_integer() and "e" in text.lower():
+            return int(number)
+    return int(text)
 
 
 def first_paragraph(box: str) -> str:

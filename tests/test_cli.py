@@ -353,3 +353,17 @@ def test_an_install_brings_one_package(tmp_path):
     site = {path.name for path in Path(tmp_path, "site").iterdir()}
     assert site - {"bin"} == {"pmoe", "pmoe-0.1.0.dist-info"}
     assert {path.name for path in Path(tmp_path, "site/pmoe").glob("*.py")} == files
+
+
+@pytest.mark.parametrize("text, number", [("1e6", 10**6), ("1.5E3", 1500), ("2000", 2000)])
+def test_a_million_may_be_written_with_an_exponent(text, number):
+    args = cli.parse(pmoe_sac.Args, ["--total-timesteps", text], "sac")
+    assert args.total_timesteps == number
+
+
+@pytest.mark.parametrize("text", ["1.5e0", "1e", "nan", "inf", "1e999", "3.0"])
+def test_what_is_no_whole_number_is_refused(capsys, text):
+    with pytest.raises(SystemExit) as end:
+        cli.parse(pmoe_sac.Args, ["--total-timesteps", text], "sac")
+    assert end.value.code == 2
+    assert "--total-timesteps" in capsys.readouterr().err
