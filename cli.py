@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from enum import Enum
-from importlib import import_module, metadata
+from importlib import import_module, metadata, util
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NoReturn
@@ -367,6 +367,37 @@ def evaluate(
         files.append(video)
     if files:
         show_written(files)
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx | FILE.pt", help="ONNX, or torch.export's.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a trained policy as one file for other programs, as in `pmoe export RUN_DIR policy.onnx`:
+    observations in, actions within the environment's bounds out."""
+    if file.suffix not in (".onnx", ".pt"):
+        fail(f"{file}: give the name of an .onnx or a .pt file")
+    if not file.absolute().parent.is_dir():
+        fail(f"{file}: there is no folder {file.parent}")
+    if file.exists() and not (overwrite and file.is_file()):
+        fail(f"{file} exists; --overwrite replaces a file")
+    from .policy import load
+    from .policy.export import CHECKS, NEEDED, ExportError
+    from .policy.export import export as exported
+
+    lacking = [name for name in NEEDED if not util.find_spec(name)]
+    if file.suffix == ".onnx" and lacking:
+        fail(f"an .onnx file needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
+    try:
+        content, words = exported(load(run_dir), file)
+    except ExportError as error:
+        fail(f"{run_dir}: {error}", 1)
+    except (FileNotFoundError, ValueError) as error:
+        fail(str(error))
+    files.write_whole(file, content)
+    print(f"wrote {file}: {words}; it does as the policy does on {CHECKS} random observations")
 
 
 def show_written(files: list[Path]) -> None:

@@ -106,3 +106,14 @@ def checkpoints(run_dir: Path) -> dict[int, Path]:
         if re.fullmatch("[0-9]{1,13}", file.stem):
             found[int(file.stem)] = file
     return found
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Writes a file wholly or not at all. OSError: it cannot be written."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
