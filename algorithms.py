@@ -19,7 +19,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
-from .files import read_config
+from .files import read_config, visible
 
 ALGORITHMS = {
     "sac": "pmoe_sac",
@@ -32,6 +32,7 @@ ALGORITHMS = {
     "mcp-ppo": "baselines.mcp_ppo",
     "dac": "baselines.dac_ppo",
 }
+SOURCE = "source.py"  # in a run directory, the algorithm's file as it was
 OFFERED = (
     "ALGO",
     "FREE",
@@ -167,6 +168,10 @@ def load_of_config(config: dict) -> ModuleType:
 def read_text(algo: str | Path) -> str:
     """The text of an algorithm's file. AlgorithmError: there is none."""
     file = file_of(algo) if algo in ALGORITHMS else Path(algo)
+    if is_run(file):
+        file = file / SOURCE
+        if not file.is_file():
+            raise AlgorithmError(f"{algo} keeps no {SOURCE}, the copy of its algorithm's file")
     if not file.is_file():
         hint = nearest_algorithm(str(algo))
         raise AlgorithmError(f"{str(algo)!r} is neither an algorithm nor a file; {hint}")
@@ -174,6 +179,63 @@ def read_text(algo: str | Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise AlgorithmError(f"{file} cannot be read ({type(error).__name__})") from None
+
+
+def is_run(path: Path) -> bool:
+    """Whether this is a run directory, by its config.json"""
+    return os.path.isfile(os.path.join(path, "config.json"))
+
+
+def completed(word: str) -> str:
+    """A word as it stands or, where only a file of that name and .py is in this folder, that"""
+    found = word in ALGORITHMS or os.path.exists(word)
+    return f"{word}.py" if not found and os.path.isfile(f"{word}.py") else word
+
+
+def show_runs(a: Path, b: Path) -> bool:
+    """Prints the options, and what else config.json has, in which two runs differ. Whether their code can be
+    compared; where it cannot, a line says so. AlgorithmError: a config.json is damaged."""
+    from rich.console import Console
+    from rich.table import Table
+
+    before = settings_of(a)
+    after = settings_of(b)
+    table = Table("", "A", "B", box=None)
+    for name in before | after:
+        values = [settings.get(name, "-") for settings in (before, after)]
+        if len(set(values)) > 1:
+            table.add_row(name, *values)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"A: {a}\nB: {b}")
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("the options are the same")
+    lacking = [str(path) for path in (a, b) if not (path / SOURCE).is_file()]
+    if not lacking:
+        return True
+    hashes = {before.get("source"), after.get("source")}
+    told = "it is not known whether the code is the same"
+    if None not in hashes:
+        told = "the code is the same" if len(hashes) == 1 else "the code differs"
+    console.print(f"{told}; no {SOURCE} in {' and '.join(lacking)}")
+    return False
+
+
+def settings_of(run_dir: Path) -> dict[str, str]:
+    """What config.json says of a run, as text: its options, algorithm, device, commit, versions"""
+    file = run_dir / "config.json"
+    try:
+        config = read_config(file)
+    except (OSError, ValueError):
+        raise AlgorithmError(f"{file} is not the config.json of a run") from None
+    options = {f"--{name.replace('_', '-')}": value for name, value in config.pop("args").items()}
+    versions = config.pop("versions", {})
+    if type(versions) is dict:
+        config |= versions
+    # Where and how it was started says nothing of what it is.
+    config.pop("command", None)
+    return {name: visible(str(value)) for name, value in (options | config).items()}
 
 
 def show_diff(a: str, b: str, side_by_side: bool, context: int, stat: bool) -> None:

@@ -771,13 +771,17 @@ def diff(
     a: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="An algorithm, as `pmoe list` names them.", autocompletion=complete_algo
+            metavar="A",
+            help="An algorithm, as `pmoe list` names them, or a run directory.",
+            autocompletion=complete_algo,
         ),
     ],
     b: Annotated[
         str,
         typer.Argument(
-            metavar="B", help="Another algorithm, or the file of your fork.", autocompletion=complete_algo
+            metavar="B",
+            help="Another algorithm, the file of your fork, or another run directory.",
+            autocompletion=complete_algo,
         ),
     ],
     side_by_side: Annotated[bool, typer.Option("--side-by-side", "-y", help="In two columns.")] = False,
@@ -785,7 +789,12 @@ def diff(
     stat: Annotated[bool, typer.Option("--stat", help="Only count the changed lines.")] = False,
 ) -> None:
     """Show how B differs from A: `pmoe diff sac mrp-sac` shows what makes MRP. Lines that are the same are
-    left out."""
+    left out. Of two run directories, options and code."""
+    a = algorithms.completed(a)
+    b = algorithms.completed(b)
+    paths = [Path(a), Path(b)]
+    if all(map(algorithms.is_run, paths)) and not algorithms.show_runs(*paths):
+        return
     algorithms.show_diff(a, b, side_by_side, context, stat)
 
 

@@ -1,5 +1,5 @@
 """What `grid`, `plots` and the commands read from a disk, whatever stands there: texts, and the JSON of run
-directories. They all read it here, so that a damaged file is damaged for all of them."""
+directories. They all read it here, so that a damaged file is damaged for all of them. And how they write."""
 
 import errno
 import json

@@ -62,9 +62,8 @@ class Policy:
 
     def checked(self, obs) -> np.ndarray | Tensor:
         """Observations as numbers of the right shape"""
-        if isinstance(obs, Tensor):
-            given = obs
-        else:
+        given: np.ndarray | Tensor = obs
+        if not isinstance(obs, Tensor):
             try:
                 given = np.asarray(obs, np.float32)
             except (TypeError, ValueError):
