@@ -75,6 +75,40 @@ def file_of(algo: str) -> Path:
     return Path(__file__).parent / (ALGORITHMS[algo].replace(".", "/") + ".py")
 
 
+def options_of(algo: str) -> dict[str, str]:
+    """An algorithm's options, and what its file says of each; nothing where there is no such file. To load it
+    would take seconds."""
+    try:
+        text = read_text(algo)
+        code = ast.parse(text)
+    except (AlgorithmError, SyntaxError, ValueError):
+        return {}
+    lines = text.splitlines()
+    options = {}
+    for node in ast.walk(code):
+        if not isinstance(node, ast.ClassDef) or node.name != "Args":
+            continue
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign):
+                last = field.end_lineno or field.lineno
+                _, _, comment = lines[last - 1].partition("  # ")
+                options |= dict.fromkeys(names_of(field), comment)
+    return options
+
+
+def names_of(field: ast.AnnAssign) -> list[str]:
+    """An option's names on the command line, by its line in Args"""
+    name = ast.unparse(field.target).replace("_", "-")
+    names = [f"--{name}"]
+    if ast.unparse(field.annotation) == "bool":
+        names.append(f"--no-{name}")
+    # Its aliases
+    for node in ast.walk(field.annotation):
+        if isinstance(node, ast.Constant) and str(node.value).startswith("--"):
+            names.append(str(node.value))
+    return names
+
+
 # From a name or a file to a module
 
 

@@ -2,6 +2,7 @@
 quick."""
 
 import contextlib
+import copy
 import dataclasses
 import errno
 import io
@@ -146,7 +147,24 @@ def root(
     pass
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+class WithOptions(typer.core.TyperCommand):
+    """Completes the options of the algorithm that the command line names, beside its own"""
+
+    def shell_complete(self, ctx, incomplete: str) -> list:
+        words = ctx.params.get("words") or []
+        algo = next(filter(is_algorithm, words), None)
+        options = algorithms.options_of(algo) if algo else {}
+        (pattern,) = [param for param in self.params if "--config" in param.opts]
+        for name, help_text in options.items():
+            option: Any = copy.copy(pattern)
+            option.name = name
+            option.opts = [name]
+            option.help = help_text
+            self.params.append(option)
+        return super().shell_complete(ctx, incomplete)
+
+
+@app.command(cls=WithOptions, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def run(
     ctx: typer.Context,
     words: Annotated[
@@ -727,8 +745,9 @@ def status(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the state of each run.")] = False,
 ) -> None:
-    """Show for each run whether it is done, running, failed, stale (its process died), stopped or missing.
-    The exit status is 0 if all are done, and 1 otherwise."""
+    """Show for each run whether it is done, running, failed, stale (its process died), stopped, damaged
+    or missing; and the step and the time left of what is not done. The exit status is 0 if all are done, and
+    1 otherwise."""
     from .grid import read
 
     if not path.exists():
@@ -746,7 +765,7 @@ def status(
 
         print(json.dumps({str(run): state for run, state in states.items()}, indent=2))
     else:
-        read.show_status(states)
+        read.show_status(states, steps)
     raise SystemExit(set(states.values()) != {"done"})
 
 
