@@ -259,14 +259,13 @@ def first_paragraph(box: str) -> str:
 
 def load_env_module(env_id: str) -> None:
     """Imports the module of --env MODULE:ID."""
-    if ":" not in env_id:
-        return
-    from .envs import load_module
+    from .envs import load_module, warn_once
 
     try:
         load_module(env_id)
     except ValueError as error:
         fail(f"--env {env_id}: {error}")
+    warn_once(env_id)
 
 
 def check_folders(module: ModuleType, args) -> None:

@@ -220,8 +220,9 @@ def remove(file: Path) -> None:
 @contextlib.contextmanager
 def claimed(paths: list[Path]) -> Iterator[None]:
     """Claims runs while the body trains them. Where it raises or ends the program with status 1,
-    `seedN.failed` stays beside the run; where it refuses to begin, with REFUSED, that is as before. With PMOE_PARENT in the environment, the process ends as by SIGTERM
-    when that one is gone. BlockingIOError: another process has a claim on one of them."""
+    `seedN.failed` stays beside the run; where it refuses to begin, that is left as it was. With PMOE_PARENT
+    in the environment, the process ends as by SIGTERM when that one is gone. BlockingIOError: another process
+    has a claim on one of them."""
     token = uuid.uuid4().hex
     taken = []
     failed: list[Path] = []  # before

@@ -276,6 +276,16 @@ def test_options_that_can_be_completed(algo, tmp_path):
         assert algorithms.options_of(str(fork)) == {}
 
 
+def test_mujoco_warns_once_for_all_environments(pmoe, tmp_path):
+    """Of HalfCheetah's settotalmass, which MuJoCo 4 does at each of the copies for evaluations"""
+    words = flags("sac", env="HalfCheetah-v4,max_episode_steps=3", total_timesteps=5, eval_episodes=4)
+    result = pmoe("run", "sac", *words)
+    assert result.returncode == 0 and len(result.stderr.splitlines()) <= 1
+    (path,) = tmp_path.glob("runs/*/*/*")
+    assert result.stderr == pmoe("eval", path, "--episodes", 3).stderr
+    assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
+
+
 def test_options_in_any_order(pmoe_here, tmp_path):
     words = flags("sac", total_timesteps=60, env="Pendulum-v1", seed=3)
     assert pmoe_here("run", *words, "--no-detach-router", "sac").returncode == 0
