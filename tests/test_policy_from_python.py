@@ -1,5 +1,6 @@
 """`pmoe.load_policy` and `pmoe export`: what a policy does outside of this project."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from common import MODULES, failed, train
+from common import MODULES, ROOT, failed, train
 
 import pmoe as package
 from pmoe.algorithms import file_of, load
@@ -290,3 +291,22 @@ def test_what_does_otherwise_than_the_policy_is_not_written(bounded, monkeypatch
     assert result.returncode == 1 and "does otherwise than the policy" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_for_users(quick_run, tmp_path, pmoe_here):
+    """Its examples run as they stand, in its order."""
+    shutil.copytree(quick_run("ppo"), tmp_path / "runs/Hopper-v4/sac-k4/seed1")
+    shutil.copytree(quick_run("dac"), tmp_path / "runs/HalfCheetah-v4/dac-k4/seed1")
+    page = (ROOT / "docs/python.md").read_text()
+    names: dict = {}
+    ran = 0
+    for language, code in re.findall(r"```(python|bash)\n(.*?)```", page, re.DOTALL):
+        if language == "python":
+            exec(code, names)
+            ran += 1
+            continue
+        for line in code.splitlines():
+            result = pmoe_here(*line.split()[1:])
+            assert result.returncode == 0, result.stderr
+    assert ran == 5
+    assert names["action"].shape == (1, 1)
