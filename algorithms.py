@@ -169,12 +169,17 @@ def described(error: BaseException, path: Path) -> str:
 
 
 def load_of_run(run_dir: Path) -> ModuleType:
-    """The module of the file that a run came from. AlgorithmError: that is gone, or does not load."""
+    """The module of the file that a run came from, or of the run's copy of it. AlgorithmError: both are gone,
+    or it does not load."""
     file = run_dir / "config.json"
     try:
         config = read_config(file)
     except (OSError, ValueError) as error:
         raise AlgorithmError(f"{file} is not the config.json of a run ({type(error).__name__})") from None
+    # Where a fork's file is gone, its copy is left.
+    source = run_dir / SOURCE
+    if not os.path.exists(config.get("file") or "") and config["algo"] not in ALGORITHMS and source.is_file():
+        return load_fork(source)
     try:
         return load_of_config(config)
     except AlgorithmError as error:

@@ -171,7 +171,9 @@ def test_a_fork(bounded, tmp_path):
     (path,) = module.train(module.Args(**fields, compile="off", eval_episodes=1))
     policy = package.load_policy(path)
     assert abs(policy(some_obs(policy, 100))).max() <= 1
-    fork.unlink()
+    fork.rename(path / "source.py")
+    assert package.load_policy(path).obs_size == policy.obs_size
+    (path / "source.py").unlink()
     with pytest.raises(ValueError, match="my_idea"):
         package.load_policy(path)
 
