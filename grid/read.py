@@ -24,7 +24,7 @@ from types import ModuleType
 from typing import Any
 
 from ..algorithms import ALGORITHMS, AlgorithmError, is_algorithm, load, nearest
-from ..files import CONTROL, last_step, read_config, read_done, read_speed, read_text, visible
+from ..files import CONTROL, HIGHEST, last_step, read_config, read_done, read_speed, read_text, visible
 from ..files import checkpoints as checkpoint_files
 from .claims import TAKEN, beside, holder
 
@@ -565,7 +565,10 @@ def show_reached(states: dict[Path, str], steps: Mapping[Path, int | None]) -> N
         span = "" if min(made) == max(made) else f" to {max(made):,}"
         step = f"{min(made):,}{span} of {total:,} ({min(made) / total:.0%})"
         known = [time for time in times if time is not None]
-        left = str(timedelta(seconds=round(max(known)))) if known else "-"
+        left = "-"
+        if known:
+            # A damaged checkpoint may have been very slow.
+            left = str(timedelta(seconds=min(round(max(known)), HIGHEST)))
         table.add_row(folder.parent.name, folder.name, spans(seeds), name, step, left)
     if groups:
         console().print(table)

@@ -80,13 +80,19 @@ def export(policy: Policy, file: Path) -> tuple[bytes, str]:
     try:
         with silence():
             program = torch.export.export(module, tuple(example), dynamic_shapes=shapes, strict=False)
-            content = as_onnx(program, names, outputs) if file.suffix == ".onnx" else as_torch(program)
+            if file.suffix == ".onnx":
+                content = as_onnx(program, names, outputs)
+                run = onnx_runner(content)
+            else:
+                content = as_torch(program)
+                run = torch_runner(content)
+            check(policy, run)
+    except ExportError:
+        raise
     # The exporter raises many kinds, and a fork's actor may be any module.
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ExportError(f"this policy cannot be exported ({type(error).__name__}: {reason})") from error
-    run = onnx_runner(content) if file.suffix == ".onnx" else torch_runner(content)
-    check(policy, run)
     sizes = {"obs": f" (batch, {policy.obs_size})", "action": f" (batch, {len(policy.scale)})"}
     told = [[name + sizes.get(name, " (batch,)") for name in side] for side in (names, outputs)]
     return content, " -> ".join(", ".join(side) for side in told)

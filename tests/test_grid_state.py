@@ -142,8 +142,12 @@ def test_status_shows_step_and_time_left(pmoe_here, tmp_path, quick_run):
     left = r"\d+:\d\d:\d\d"
     assert re.search(rf"1-2 +stopped +400 of 1,000 \(40%\) +{left} *\n", result.stdout)
     assert re.search(rf"3 +running +600 of 1,000 \(60%\) +{left} *\n", result.stdout)
-    # A checkpoint that is damaged, or the first, says nothing of the speed.
     (newest,) = path.glob("checkpoint/*.pt")
+    whole = newest.read_bytes()
+    torch.save({"step": 1, "wall_time": 9e11}, newest)
+    assert "days" in pmoe_here("status").stdout
+    newest.write_bytes(whole)
+    # A checkpoint that is damaged, or the first, says nothing of the speed.
     newest.write_bytes(newest.read_bytes()[:1000])
     assert reached(path, "stopped", 1000) == (400, None)
     newest.rename(newest.with_name("0000000000.pt"))
