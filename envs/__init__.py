@@ -54,7 +54,8 @@ def warn_once(env_id: str) -> None:
 
 @functools.cache
 def print_once(message: str) -> None:
-    print(f"MuJoCo warns: {message}", file=sys.stderr)
+    # Not into what is caught of an environment that cannot be made
+    print(f"MuJoCo warns: {message}", file=sys.__stderr__ or sys.stderr)
 
 
 def without_render_mode(env_id: str) -> str:
