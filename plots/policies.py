@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 from .. import algorithms
 from ..algorithms import AlgorithmError
-from ..envs import load_module, without_render_mode
+from ..envs import load_module, warn_once, without_render_mode
 from ..files import checkpoints
 from .runs import PlotError, Run, by_method
 
@@ -115,6 +115,7 @@ def make_envs(run: Run, n: int, **kwargs):
     said = io.StringIO()
     try:
         load_module(env_id)
+        warn_once(env_id)
         with contextlib.redirect_stderr(said):
             envs = module.Envs(env_id, n, **kwargs)
     except (Exception, SystemExit) as error:  # environments raise anything

@@ -367,6 +367,20 @@ def test_failed_stays_until_the_next_start(tmp_path, error, left):
         assert below(tmp_path) == ["seed1.claim", "seed2.claim"]
 
 
+@pytest.mark.parametrize("error", [SystemExit(2), SystemExit(75)], ids=repr)
+def test_a_refused_start_leaves_failed_alone(tmp_path, error):
+    """The run is as it was; of several seeds, only those that had failed have."""
+    paths = [tmp_path / f"seed{i}" for i in (1, 2, 3)]
+    beside(paths[0], "failed").touch()
+    with pytest.raises(SystemExit), claimed(paths[:2]):
+        raise error
+    assert below(tmp_path) == ["seed1.failed"]
+    write(paths[2], pid=1)
+    with pytest.raises(BlockingIOError), claimed(paths):
+        pytest.fail("claimed what another has")
+    assert below(tmp_path) == ["seed1.failed", "seed3.claim"]
+
+
 def test_the_heart_beats(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "BEAT", 0.1)
     path, old = tmp_path / "seed1", time.time() - claims.DEAD - 100

@@ -126,7 +126,8 @@ SOUND = {  # what is well-formed, but of another environment or from elsewhere
 def test_a_damaged_config(read_by_all, run, drawn, damage):
     CONFIGS[damage](run)
     results = read_by_all()
-    assert results["status"].returncode == 0
+    assert results["status"].returncode == 1
+    assert "1 damaged" in results["status"].stdout
     for name in ("plot", "eval", "run"):
         failed(results[name], "config.json")
 
