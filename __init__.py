@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 __version__ = metadata.version("pmoe")
 
 
-def load_policy(run_dir: str | Path) -> Policy:
-    """The policy in a run's last checkpoint, to be called with observations. FileNotFoundError: there is no
-    run, or no checkpoint. ValueError: it cannot be loaded."""
+def load_policy(run_dir: str | Path, checkpoint: str | int = "last") -> Policy:
+    """The last policy of a run, to be called with observations, or the "best" by evaluation, or that of a
+    step whose checkpoint was kept. FileNotFoundError: there is no run, or no checkpoint. ValueError: it
+    cannot be loaded."""
     # Here, as torch takes seconds, and `import pmoe` should not.
     from .policy import load
 
-    return load(run_dir)
+    return load(run_dir, checkpoint)

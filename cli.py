@@ -328,6 +328,10 @@ def told(error: OSError, paths: list[Path]) -> str:
     return f"{error}; there is no checkpoint yet: make room, and start again with --overwrite"
 
 
+CHECKPOINT = "last|best|STEP"
+WHICH = "Which policy: the last, the best by evaluation, or that of a step whose checkpoint was kept."
+
+
 class Routing(str, Enum):
     argmax = "argmax"
     sample = "sample"
@@ -380,6 +384,7 @@ def evaluate(
         ),
     ] = Routing.argmax,
     primitive: Annotated[int | None, typer.Option(min=0, help="Let this primitive act alone.")] = None,
+    checkpoint: Annotated[str, typer.Option(metavar=CHECKPOINT, help=WHICH)] = "last",
     video: Annotated[Path | None, typer.Option(help="Film the first episode into this .mp4 file.")] = None,
     out: Annotated[
         Path, typer.Option(file_okay=False, help="Folder for the table of several runs or noise levels.")
@@ -391,9 +396,10 @@ def evaluate(
     from .plots.evaluate import report
     from .plots.runs import PlotError
 
+    check_checkpoint(checkpoint)
     noises = list(dict.fromkeys(obs_noise))
     try:
-        files, notes = report(run_dirs, out, episodes, noises, routing.value, primitive, video)
+        files, notes = report(run_dirs, out, episodes, noises, routing.value, primitive, video, checkpoint)
     except PlotError as error:
         fail(str(error))
     for note in notes:
@@ -408,6 +414,7 @@ def evaluate(
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")],
     file: Annotated[Path, typer.Argument(metavar="FILE.onnx | FILE.pt", help="ONNX, or torch.export's.")],
+    checkpoint: Annotated[str, typer.Option(metavar=CHECKPOINT, help=WHICH)] = "last",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a trained policy as one file for other programs, as in `pmoe export RUN_DIR policy.onnx`:
@@ -422,17 +429,23 @@ def export(
     from .policy.export import CHECKS, NEEDED, ExportError
     from .policy.export import export as exported
 
+    check_checkpoint(checkpoint)
     lacking = [name for name in NEEDED if not util.find_spec(name)]
     if file.suffix == ".onnx" and lacking:
         fail(f"an .onnx file needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
     try:
-        content, words = exported(load(run_dir), file)
+        content, words = exported(load(run_dir, checkpoint), file)
     except ExportError as error:
         fail(f"{run_dir}: {error}", 1)
     except (FileNotFoundError, ValueError) as error:
         fail(str(error))
     files.write_whole(file, content)
     print(f"wrote {file}: {words}; it does as the policy does on {CHECKS} random observations")
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    if checkpoint not in ("last", "best") and not (checkpoint.isascii() and checkpoint.isdecimal()):
+        fail(f"--checkpoint must be last, best or a step, not {checkpoint!r}")
 
 
 def show_written(files: list[Path]) -> None:

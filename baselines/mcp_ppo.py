@@ -1118,11 +1118,13 @@ class Runs:
         return changed
 
     def nearest(self, path: Path) -> str:
-        """In words: the run of this algorithm, K and seed whose options differ least, if there is one"""
+        """In words: the run of this algorithm and environment that differs least, if there is one"""
         others = {}
-        for config in path.parents[1].glob(f"{ALGO}-k{self.args.k}*/{path.name}/config.json"):
+        for config in sorted(path.parents[1].glob(f"{ALGO}-k*/seed*/config.json")):
             with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
                 changed = self.changes(load(config))
+                if config.parent.name != path.name:
+                    changed.append(f"{config.parent.name}, not {path.name}")
                 if changed:
                     others[config.parent] = changed
         if not others:

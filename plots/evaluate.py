@@ -126,14 +126,14 @@ def mean_action(actor, obs: Tensor, squashed: bool) -> Tensor:
 # Several
 
 
-def find(paths: list[Path]) -> tuple[list[Run], list[str]]:
+def find(paths: list[Path], checkpoint: str = "last") -> tuple[list[Run], list[str]]:
     """The runs at and below the paths whose policies can be loaded, and notes on others. PlotError: there are
     none."""
     directories, notes = folders(paths)
     runs = []
     for directory in tracked(directories, "loading policies"):
         try:
-            runs.append(read(directory))
+            runs.append(read(directory, checkpoint))
         except PlotError as error:
             line = str(error)
             notes.append(line if str(directory) in line else f"{directory}: {line}")
@@ -142,9 +142,10 @@ def find(paths: list[Path]) -> tuple[list[Run], list[str]]:
     return name_methods(runs, notes), notes
 
 
-def read(directory: Path) -> Run:
+def read(directory: Path, checkpoint: str = "last") -> Run:
     """The run in a directory, its step that of its policy. PlotError: there is none, or it has no policy."""
     run = new_run(directory)
+    run.checkpoint = checkpoint
     run.steps[0], _ = trained(run)
     return run
 
@@ -157,13 +158,14 @@ def report(
     routing: str = "argmax",
     primitive: int | None = None,
     film: Path | None = None,
+    checkpoint: str = "last",
 ) -> tuple[list[Path], list[str]]:
     """Prints the return of a run; of several, or of several sigmas, writes OUT/eval.csv, .md and .tex: a
     table for each environment, sigmas along its columns. Returns the files, and notes. PlotError: no run, or
     no such primitive."""
     if routing != "argmax" and primitive is not None:
         raise PlotError(f"--routing {routing} and --primitive both say who acts: give one of them")
-    runs, notes = find(paths)
+    runs, notes = find(paths, checkpoint)
     runs, unfit = fitting(runs, routing, primitive)
     if not runs:
         raise PlotError(unfit[0].removesuffix("; left out"))

@@ -165,36 +165,58 @@ def fork_errors(run: Run):
 
 
 def trained(run: Run) -> tuple:
-    """Step and actor of a run's last checkpoint; of one that is still trained, the same at every call. A new
-    copy of the actor, as DAC's keeps its option. PlotError: it cannot be loaded."""
+    """Step and actor of the checkpoint that is asked for; of a run that is still trained, the same at every
+    call. A new copy of the actor, as DAC's keeps its option. PlotError: it cannot be loaded."""
     while run.policy is None:
-        step, file = newest_checkpoint(run)
+        step, file = checkpoint_of(run)
         actor = load_actor(run, file)
         # Training may have gone on to the next.
-        if file == newest_checkpoint(run)[1]:
+        if checkpoint_of(run) == (step, file):
             run.policy = step, actor
     step, actor = run.policy
     return step, copy.deepcopy(actor)
 
 
-def newest_checkpoint(run: Run) -> tuple[int, Path]:
-    """Its step and file. PlotError: there is none."""
+def checkpoint_of(run: Run) -> tuple[int, Path]:
+    """Step and file of the run's `checkpoint`. PlotError: there is none."""
+    known = checkpoints(run.path)
+    if run.checkpoint == "best":
+        return best_checkpoint(run)
+    if run.checkpoint != "last":
+        step = int(run.checkpoint)
+        if step not in known:
+            steps = ", ".join(map(str, sorted(known))) or "none"
+            raise PlotError(f"{run.path} has no checkpoint of step {step}, but of {steps}")
+        return step, known[step]
     file = max(run.path.glob("checkpoint/[0-9]*.pt"), default=None)
     if file is None:
         raise PlotError(f"{run.path} has no checkpoint")
-    for step, known in checkpoints(run.path).items():
-        if known == file:
+    for step, other in known.items():
+        if other == file:
             return step, file
     raise PlotError(f"{file} is no checkpoint")
 
 
+def best_checkpoint(run: Run) -> tuple[int, Path]:
+    """Step and file of the policy of the best evaluation. PlotError: there is none."""
+    file = run.path / "checkpoint/best.pt"
+    if not file.exists():
+        raise PlotError(f"{run.path} has no best policy yet: none was evaluated, or it is an older run")
+    try:
+        return int(torch.load(file, "cpu", weights_only=True)["step"]), file
+    except Exception:  # noqa: BLE001  torch raises many kinds
+        raise PlotError(f"{file} is damaged") from None
+
+
 def load_actor(run: Run, file: Path):
-    """The actor in a run's newest checkpoint; None where training has replaced that. PlotError: it cannot be
-    loaded."""
+    """The actor in the file of a run's `checkpoint`; None where training has replaced that. PlotError: it
+    cannot be loaded."""
     module = algorithm(run)
+    # Older forks load the last one only, and take no word for it.
+    which = [] if run.checkpoint == "last" else [run.checkpoint]
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            actor = module.load_actor(run.path)
+            actor = module.load_actor(run.path, *which)
     except (Exception, SystemExit) as error:  # a fork raises anything
         if not file.exists():
             return None

@@ -60,6 +60,7 @@ class Run:
     notes: list[str]
     file: str = ""  # the algorithm's, where config.json names it
     method: str = ""  # as `name_methods` calls it
+    checkpoint: str = "last"  # which policy is asked for: the last, the best, that of a step
     policy: tuple | None = None  # step and actor, as `policies.trained` has loaded them
 
     @property

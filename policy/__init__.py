@@ -80,8 +80,12 @@ class Policy:
         return (self.shift + self.scale * action).astype(space.dtype).clip(space.low, space.high)
 
 
-def load(run_dir: str | Path) -> Policy:
-    """The policy of a run. FileNotFoundError, ValueError: why there is none."""
+def load(run_dir: str | Path, checkpoint: str | int = "last") -> Policy:
+    """The last policy of a run, the "best" by evaluation, or that of a step whose checkpoint was kept.
+    FileNotFoundError, ValueError: why there is none."""
+    which = str(checkpoint)
+    if which not in ("last", "best") and not which.isdecimal():
+        raise ValueError(f"a checkpoint is 'last', 'best' or a step, not {checkpoint!r}")
     path = Path(os.fspath(run_dir))
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder; {EXAMPLE}")
@@ -93,6 +97,7 @@ def load(run_dir: str | Path) -> Policy:
         raise ValueError(f"{path}: {error}") from None
     if not checkpoints(path):
         raise FileNotFoundError(f"{path} has no checkpoint")
+    run.checkpoint = which
     envs = make_envs(run, 1)
     policy = Policy(run, envs)
     for env in envs.envs:

@@ -1,11 +1,13 @@
 """What a run keeps beside its results: the last checkpoints, the best policy, the text of its algorithm."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from common import LOOPS, MODULES, checkpoint, json_of, rows_of, same, same_run, train
+from common import LOOPS, MODULES, checkpoint, json_of, refused, rows_of, same, same_run, train
 
+import pmoe
 from pmoe import pmoe_sac
 
 
@@ -104,6 +106,40 @@ def test_without_an_evaluation_there_is_no_best_policy(tmp_path):
     [path] = train("sac", tmp_path, total_timesteps=200, eval_every=10**6, resume=True)
     assert checkpoint(path)["best"] == {}
     assert checkpoint(path)["step"] == 200
+
+
+# Asked for by name
+
+
+@pytest.mark.parametrize("which", ["best", "300"])
+def test_eval_and_python_take_a_policy_of_before(pmoe_here, keeping, which):
+    step = load(keeping / "checkpoint/best.pt")["step"] if which == "best" else 300
+    shown = pmoe_here("eval", keeping, "--checkpoint", which, "--episodes", 1)
+    assert shown.returncode == 0, shown.stderr
+    assert f" {step} " in shown.stdout
+    policy = pmoe.load_policy(keeping, which)
+    assert policy.step == step
+    obs = torch.randn(5, 3)
+    expected = pmoe_sac.load_actor(keeping, which).act(obs.unsqueeze(0))[0]
+    # Pendulum's torque is from -2 to 2.
+    torch.testing.assert_close(policy(obs), 2 * expected)
+
+
+def test_a_checkpoint_that_is_not_there(pmoe_here, keeping, tmp_path):
+    refused(
+        pmoe_here("eval", keeping, "--checkpoint", "100"), "no checkpoint of step 100, but of 200, 300, 400"
+    )
+    refused(pmoe_here("eval", keeping, "--checkpoint", "first"), "--checkpoint must be last, best or a step")
+    with pytest.raises(ValueError, match="no checkpoint of step 100"):
+        pmoe.load_policy(keeping, 100)
+    with pytest.raises(ValueError, match="'first'"):
+        pmoe.load_policy(keeping, "first")
+    copy = tmp_path / "copy"
+    shutil.copytree(keeping, copy)
+    (copy / "checkpoint/best.pt").write_bytes(b"half")
+    refused(pmoe_here("eval", copy, "--checkpoint", "best"), "best.pt is damaged")
+    (copy / "checkpoint/best.pt").unlink()
+    refused(pmoe_here("eval", copy, "--checkpoint", "best"), "has no best policy yet")
 
 
 # The text of the algorithm

@@ -252,6 +252,13 @@ def test_another_option_without_a_tag_names_the_nearest_run(tmp_path, capsys, lo
     refused(capsys, loop, tmp_path, *words, learning_rate=0.5, **fields)
 
 
+def test_a_run_of_other_primitives_and_another_seed_is_named(tmp_path, capsys):
+    fields = {"total_timesteps": 100, "env_id": "ToyTerminates-v0"}
+    (near,) = train("sac", tmp_path, seed=3, **fields)
+    words = ("nothing to --resume", str(near), "--k 2, not 4", "seed3, not seed1")
+    refused(capsys, "sac", tmp_path, *words, k=4, resume=True, **fields)
+
+
 def test_nothing_to_resume(tmp_path, capsys, loop):
     refused(capsys, loop, tmp_path, "does not exist, so there is nothing to --resume", resume=True)
     assert list(tmp_path.iterdir()) == []
