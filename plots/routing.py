@@ -27,7 +27,7 @@ from .policies import (
     ticks,
 )
 from .runs import PlotError, Run
-from .style import literal, pyplot, save
+from .style import pyplot, save, wrapped
 from .tables import write_csv
 
 MOMENTS = 5
@@ -171,7 +171,7 @@ def plot(run: Run, steps: Rollout, frames: list[np.ndarray], file: Path, part: P
     along.set_ylabel("weight" if composes(run) else "probability")
     which = "" if len(shown) == length else f"steps {shown[0]} to {shown[-1]} of "
     title = f"{run.env}, {run.method}, seed {run.seed}: {which}an episode of return {steps.returns[0]:.0f}"
-    along.set_title(literal(title), fontsize=8)
+    along.set_title(wrapped(title, 80), fontsize=8)
 
     strip = figure.add_subplot(grid[1, :columns], sharex=along)
     plot_strip(strip, steps.chosen[shown], part.first)
