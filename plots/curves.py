@@ -9,7 +9,7 @@ import numpy as np
 from ..terminal import tracked
 from .runs import PlotError, Run, by_method
 from .stats import CENTERS, bootstrap_curves, trapezoids
-from .style import legend_below, method_handles, panels, pyplot, save, steps_axis, styles, wrapped
+from .style import TITLE, legend_below, method_handles, panels, pyplot, save, steps_axis, styles, wrapped
 
 STRETCHES = 200  # the points that many more are reduced to
 AXES = {60: "minutes", 3600: "hours"}  # by seconds
@@ -106,7 +106,7 @@ def plot(
     numbers = defaultdict(list)
     for ax, (env, methods) in zip(axes, lines.items()):
         plot_panel(ax, methods, looks, show_seeds)
-        ax.set_title(wrapped(env), fontsize=9)
+        ax.set_title(wrapped(env, TITLE), fontsize=8)
         if unit:
             ax.set_xlabel(AXES[unit])
         else:

@@ -49,7 +49,7 @@ from .policies import (
 )
 from .runs import PlotError, Run, by_method, grouped
 from .stats import bootstrap, mean
-from .style import legend_below, literal, pyplot, save, wrapped
+from .style import legend_below, pyplot, save, wrapped
 from .tables import number, with_interval, write
 
 ENOUGH = 0.05  # share of the episodes from which on a mode counts
@@ -431,7 +431,7 @@ def plot(panels: list[tuple], modes: int, file: Path) -> list[Path]:
     plt = pyplot()
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    size = (2.1 * columns, 2.45 * rows + 0.3)
+    size = (2.1 * columns, 2.45 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat[len(panels) :]:
         ax.remove()
@@ -443,7 +443,8 @@ def plot(panels: list[tuple], modes: int, file: Path) -> list[Path]:
     for primitive, colour in enumerate(colours(most)):
         marks.append(plt.Line2D([], [], marker="o", linestyle="none", color=colour, label=str(primitive)))
     legend_below(figure, marks, "primitive" if most > 1 else None)
-    figure.suptitle(f"{literal(run.env)}, actions drawn as in training", fontsize=8)
+    title = f"{run.env}, actions drawn as in training"
+    figure.suptitle(wrapped(title, int(16 * size[0])), fontsize=8)
     return save(figure, file)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from .auc import Task, center_name, common_methods, pool_name, pools, positive
 from .runs import Run
 from .stats import CENTERS, bootstrap, profile
-from .style import legend_below, method_handles, panels, pyplot, save, styles, wrapped
+from .style import TITLE, legend_below, method_handles, panels, pyplot, save, styles, wrapped
 
 THRESHOLDS = 200
 REPLICATES = 2000  # of the bootstrap, at each threshold
@@ -83,9 +83,9 @@ def plot_pool(
     title = pool_name(pool)
     if len(pool) > 2:
         title = f"{len(pool)} environments, {pool[0].size}"
-    ax.set_title(wrapped(title), fontsize=8)
+    ax.set_title(wrapped(title, TITLE), fontsize=8)
     ax.set_ylim(-0.02, 1.02)
-    ax.set_xlabel(wrapped(f"AUC, % of {pool[0].base}'s {center_name(center)}"))
+    ax.set_xlabel(wrapped(f"AUC, % of {pool[0].base}'s {center_name(center)}", TITLE))
     ax.set_ylabel("fraction of runs above")
 
 

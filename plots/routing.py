@@ -180,7 +180,8 @@ def plot(run: Run, steps: Rollout, frames: list[np.ndarray], file: Path, part: P
     used = figure.add_subplot(grid[:2, columns:])
     plot_usage(used, *usage(steps))
     kind = "weight" if composes(run) else "probability"
-    title = f"usage in {len(steps.returns)} episodes: mean {kind}\nand (hatched) share of steps"
+    episodes = "1 episode" if len(steps.returns) == 1 else f"{len(steps.returns)} episodes"
+    title = f"usage in {episodes}: mean {kind}\nand (hatched) share of steps"
     used.set_title(title, fontsize=7)
 
     for i, time in enumerate(times):

@@ -32,7 +32,8 @@ FORKS = ("#7F3C8D", "#A5682A", "#6B6B6B", "#1B7C7C")
 # Other settings of a method, in colours that no method has: Tol's, and others between them
 SETTINGS = ("#882255", "#999933", "#332288", "#CC6677", "#117733", "#DD3D2D", "#44AA99", "#AA4499", "#8C6D31")
 WIDEST = 300  # characters of a name
-LINE = 44  # characters of a line in a legend or below a title of a panel
+LINE = 44  # characters of a line in a legend
+TITLE = 40  # of a line above a panel
 PIXELS = 2**16 - 1  # of a picture, at most, in each direction
 
 
@@ -159,7 +160,7 @@ def panels(plt, count: int, height: float):
 def legend_below(figure, handles: Sequence, title: str | None = None) -> None:
     """One legend below all panels, with as many columns as fit; the figure becomes higher by its height."""
     renderer = figure.canvas.get_renderer()
-    for columns in range(len(handles), 0, -1):
+    for columns in range(min(len(handles), 8), 0, -1):
         place = {"loc": "outside lower center", "ncols": columns, "frameon": False, "handlelength": 3}
         legend = figure.legend(handles=handles, title=title, fontsize=7, title_fontsize=7, **place)
         box = legend.get_window_extent(renderer)
@@ -178,7 +179,7 @@ def method_handles(plt, looks: Mapping[str, dict], numbers: Mapping[str, list[in
             continue
         fewest, most = min(numbers[method]), max(numbers[method])
         n = str(most) if fewest == most else f"{fewest} to {most}"
-        label = wrapped(f"{method} (n = {n})")
+        label = f"{wrapped(method)} (n = {n})"
         handles.append(plt.Line2D([], [], **look, markersize=4, linewidth=1.4, label=label))
     return handles
 
