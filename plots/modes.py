@@ -449,7 +449,7 @@ def plot(panels: list[tuple], modes: int, file: Path) -> list[Path]:
 
 
 def title_of(run: Run, m: Measures, modes: int) -> str:
-    name = wrapped(f"{run.method}, seed {run.seed}", 34)
+    name = wrapped(f"{run.method}, seed {run.seed}", 30)
     about = f"modes {count_modes(m.ends)} of {modes}"
     if not np.isnan(m.information):
         about += f", I / log K {m.information:.2f}"

@@ -397,23 +397,22 @@ def relabel(runs: list[Run], labels: Sequence[str]) -> None:
     """Calls methods as the user does: each label is NAME=TEXT, as in sac-k4-ab12=Mine, where the name is that
     of a folder of seeds or a method's label so far. OptionError: nothing is called so, or two methods of an
     environment would be called alike."""
-    named = {}
+    methods_of = defaultdict(set)
     for run in runs:
         folder = visible(run.path.resolve().parent.name)
-        named.setdefault(folder, {})[run.method] = run
-    named |= {run.method: {run.method: run} for run in runs}
+        methods_of[folder].add(run.method)
+        methods_of[run.method].add(run.method)
 
     texts = {}
     for label in labels:
-        name, text = split_label(label, named)
-        for method in named[name]:
-            texts[method] = text
+        name, text = split_label(label, methods_of)
+        texts |= dict.fromkeys(methods_of[name], text)
     for env, group in grouped(runs, lambda run: run.env).items():
         methods = dict.fromkeys(run.method for run in group)
-        for text, alike in grouped(methods, lambda method: texts.get(method, method)).items():
+        for called, alike in grouped(methods, lambda method: texts.get(method, method)).items():
             if len(alike) > 1:
                 both = " and ".join(alike)
-                raise OptionError(f"--label: {both} would both be called {text!r}, on {env}")
+                raise OptionError(f"--label: {both} would both be called {called!r}, on {env}")
     for run in runs:
         run.method = texts.get(run.method, run.method)
 

@@ -160,7 +160,12 @@ def panels(plt, count: int, height: float):
 def legend_below(figure, handles: Sequence, title: str | None = None) -> None:
     """One legend below all panels, with as many columns as fit; the figure becomes higher by its height."""
     renderer = figure.canvas.get_renderer()
-    for columns in range(min(len(handles), 8), 0, -1):
+    n = len(handles)
+    for columns in range(min(n, 8), 0, -1):
+        rows = math.ceil(n / columns)
+        if math.ceil(n / rows) < columns:
+            # As many rows need fewer columns.
+            continue
         place = {"loc": "outside lower center", "ncols": columns, "frameon": False, "handlelength": 3}
         legend = figure.legend(handles=handles, title=title, fontsize=7, title_fontsize=7, **place)
         box = legend.get_window_extent(renderer)
