@@ -116,6 +116,7 @@ def plot(
         ax.grid(alpha=0.25)
         for method, line in methods.items():
             numbers[method].append(len(line.curves))
+    figure.align_ylabels()
     legend_below(figure, method_handles(plt, looks, numbers))
     return save(figure, out / "curves"), notes
 

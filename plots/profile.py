@@ -12,6 +12,7 @@ from .style import TITLE, legend_below, method_handles, panels, pyplot, save, st
 
 THRESHOLDS = 200
 REPLICATES = 2000  # of the bootstrap, at each threshold
+MARKS = 4  # on a line
 
 
 def mean_profile(strata: list[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
@@ -68,16 +69,21 @@ def plot_pool(
 ) -> None:
     """Plots the profiles of a pool's methods."""
     values = np.concatenate([areas for strata in scores.values() for areas in strata])
-    margin = 0.05 * np.ptp(values)
+    margin = 0.05 * np.ptp(values) or 1
     thresholds = np.linspace(values.min() - margin, values.max() + margin, THRESHOLDS)
 
     def statistic(strata: list[np.ndarray]) -> np.ndarray:
         return mean_profile(strata, thresholds)
 
-    for i, (method, strata) in enumerate(scores.items()):
-        look = looks[method] | {"markevery": (4 * i, 40), "markersize": 4}
+    for method, strata in scores.items():
+        shares = statistic(strata)
+        # Markers stand where the line falls: elsewhere all lines lie on each other.
+        last_of_all = max(np.sum(shares == 1) - 1, 0)
+        last_of_some = max(np.sum(shares > 0) - 1, 0)
+        marks = np.linspace(last_of_all, last_of_some, MARKS, dtype=int)
+        look = looks[method] | {"markevery": list(np.unique(marks)), "markersize": 4}
         low, high = bootstrap(strata, statistic, REPLICATES).clip(0, 1)
-        ax.step(thresholds, statistic(strata), where="post", **look, label=method)
+        ax.step(thresholds, shares, where="post", **look, label=method)
         ax.fill_between(thresholds, low, high, color=look["color"], alpha=0.15, linewidth=0, step="post")
 
     title = pool_name(pool)
