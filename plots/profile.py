@@ -78,8 +78,8 @@ def plot_pool(
     for method, strata in scores.items():
         shares = statistic(strata)
         # Markers stand where the line falls: elsewhere all lines lie on each other.
-        last_of_all = max(np.sum(shares == 1) - 1, 0)
-        last_of_some = max(np.sum(shares > 0) - 1, 0)
+        last_of_all = max(int((shares == 1).sum()) - 1, 0)
+        last_of_some = max(int((shares > 0).sum()) - 1, 0)
         marks = np.linspace(last_of_all, last_of_some, MARKS, dtype=int)
         look = looks[method] | {"markevery": list(np.unique(marks)), "markersize": 4}
         low, high = bootstrap(strata, statistic, REPLICATES).clip(0, 1)

@@ -334,7 +334,8 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
     partly = sorted(set.union(*known) - common)
 
     different = [name for name in sorted(common) if differs(group, name)]
-    usual = usual_values(group, different)
+    # One that is varied alone is said of all, its default too.
+    usual = usual_values(group, different) if len(different) > 1 else {}
     tagged = differs(group, "tag")
 
     def tag_of(run: Run) -> str:

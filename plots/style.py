@@ -91,16 +91,18 @@ def save(figure, stem: Path) -> list[Path]:
 def styles(runs: list[Run]) -> dict[str, dict]:
     """Colour, dashes and marker by method, in the order of the papers' legends. The algorithm has its colour,
     the same in every figure; another K is darker or lighter, with a dash and marker of its own. Other
-    settings have colours, dashes and markers by their number in the figure."""
+    settings than the plain one have colours, dashes and markers by their number in the figure."""
     ordered = sorted(runs, key=place)
-    settings = list(grouped([run for run in ordered if run.setting], lambda run: (run.base, run.setting)))
+    plain = plain_settings(ordered)
+    settings = list(grouped(ordered, lambda run: (run.base, run.setting)))
+    others = [pair for pair in settings if pair not in plain.items()]
     looks = {}
     for run in ordered:
         if run.method in looks:
             continue
         look = plain_look(run)
-        if run.setting:
-            number = settings.index((run.base, run.setting))
+        if (run.base, run.setting) in others:
+            number = others.index((run.base, run.setting))
             look["color"] = shade(turn(SETTINGS, number), 0)
             look["linestyle"] = turn(DASHES, number + 1)
             look["marker"] = turn(MARKERS, number + 1)
@@ -108,6 +110,18 @@ def styles(runs: list[Run]) -> dict[str, dict]:
             look["markerfacecolor"] = "white"
         looks[run.method] = look
     return looks
+
+
+def plain_settings(runs: list[Run]) -> dict[str, str]:
+    """By algorithm and K the setting that looks plain: the one that needs no words, or else that of a folder
+    without a tag, which has the defaults"""
+    found = {}
+    for run in runs:
+        if not run.setting:
+            found[run.base] = ""
+        elif not run.tag:
+            found.setdefault(run.base, run.setting)
+    return found
 
 
 def plain_look(run: Run) -> dict:

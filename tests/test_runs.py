@@ -54,7 +54,7 @@ def test_what_has_no_say_in_what_is_learnt_is_the_same_for_plots_as_for_algorith
 @pytest.mark.parametrize(
     "one, other, expected",
     [
-        ({}, {"learning_rate": 3e-4}, ["", "learning_rate=0.0003"]),
+        ({}, {"learning_rate": 3e-4}, ["learning_rate=0.001", "learning_rate=0.0003"]),
         ({}, {"gamma": 0.9, "tau": 0.1}, ["", "gamma=0.9 tau=0.1"]),
         ({"alpha": "auto"}, {"alpha": 0.1}, ["alpha=auto", "alpha=0.1"]),
         ({"gamma": 0.9, "tau": 0.1}, {"gamma": 0.8}, ["gamma=0.9 tau=0.1", "gamma=0.8 tau=0.005"]),
@@ -98,7 +98,7 @@ def test_a_folders_name_or_a_label_says_what_is_renamed(tmp_path):
     folder = make(tmp_path, gamma=0.9).parent.name
     make(tmp_path, gamma=0.9, env_id="Ant-v4")
     found, _ = runs.find([tmp_path])
-    runs.relabel(found, [f"{folder}=Mine, a=b", "PMOE-SAC K=4=Plain"])
+    runs.relabel(found, [f"{folder}=Mine, a=b", "PMOE-SAC K=4 gamma=0.99=Plain"])
     methods = {(run.env, run.method) for run in found}
     named = {(env, "Mine, a=b") for env in ("Ant-v4", "Hopper-v4")}
     assert methods == named | {("Hopper-v4", "SAC"), ("Hopper-v4", "Plain")}
@@ -147,7 +147,7 @@ def test_the_number_of_steps_is_a_setting_where_it_changes_what_is_learnt(tmp_pa
     assert methods == ["PMOE-PPO K=4 10,000 steps", "PMOE-PPO K=4 20,000 steps"]
     make(tmp_path, "ppo")
     methods = sorted(labels(tmp_path).values())
-    assert methods[0] == "PMOE-PPO K=4"
+    assert methods[0] == "PMOE-PPO K=4 anneal_lr=False"
     assert methods[1:] == [f"PMOE-PPO K=4 anneal_lr=True {steps} steps" for steps in ("10,000", "20,000")]
     assert list(runs.by_method(runs.find([tmp_path])[0])["Hopper-v4"]) == methods
 
@@ -155,7 +155,7 @@ def test_the_number_of_steps_is_a_setting_where_it_changes_what_is_learnt(tmp_pa
 def test_one_number_of_steps_is_no_part_of_a_label(tmp_path):
     make(tmp_path, "ppo", anneal_lr=True)
     make(tmp_path, "ppo", total_timesteps=7)
-    assert set(labels(tmp_path).values()) == {"PMOE-PPO K=4 anneal_lr=True", "PMOE-PPO K=4"}
+    assert set(labels(tmp_path).values()) == {"PMOE-PPO K=4 anneal_lr=True", "PMOE-PPO K=4 anneal_lr=False"}
 
 
 def test_two_forks_of_one_name_are_two_methods(tmp_path):
@@ -188,7 +188,7 @@ def test_forks_may_have_other_options(tmp_path):
     for rate in (1e-4, 1e-3):
         make(tmp_path / "b", "my_idea", file="/b/my_idea.py", learning_rate=rate)
     found, notes = runs.find([tmp_path])
-    names = ["my_idea K=4 a", "my_idea K=4 b", "my_idea K=4 b learning_rate=0.0001"]
+    names = ["my_idea K=4 a", "my_idea K=4 b learning_rate=0.0001", "my_idea K=4 b learning_rate=0.001"]
     assert sorted(run.method for run in found) == names
     assert not notes
 

@@ -29,11 +29,12 @@ def test_a_method_looks_the_same_in_every_figure(tmp_path):
         assert look == many[name]
 
 
-def test_a_variant_beside_it_does_not_change_how_a_method_looks(tmp_path):
-    alone = looks_of(tmp_path, 4)
-    beside = looks_of(tmp_path, 4, tag="mine")
+@pytest.mark.parametrize("setting", [{"tag": "mine"}, {"gamma": 0.9}, {"gamma": 0.9, "tau": 0.1}])
+def test_a_variant_beside_it_does_not_change_how_a_method_looks(tmp_path, setting):
+    (alone,) = looks_of(tmp_path, 4).values()
+    beside = list(looks_of(tmp_path, 4, **setting).values())
     assert len(beside) == 2
-    assert beside["PMOE-SAC K=4"] == alone["PMOE-SAC K=4"]
+    assert alone in beside
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_what_a_method_is_called_does_not_change_how_it_looks(tmp_path):
     make(tmp_path, gamma=0.9)
     found, _ = runs.find([tmp_path])
     before = list(style.styles(found).values())
-    runs.relabel(found, ["PMOE-SAC K=4=A", "PMOE-SAC K=4 gamma=0.9=B"])
+    runs.relabel(found, ["PMOE-SAC K=4 gamma=0.9=A", "PMOE-SAC K=4 gamma=0.99=B"])
     after = style.styles(found)
     assert list(after) == ["A", "B"]
     assert list(after.values()) == before
