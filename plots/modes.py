@@ -431,13 +431,15 @@ def plot(panels: list[tuple], modes: int, file: Path) -> list[Path]:
     plt = pyplot()
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    size = (2.1 * columns, 2.45 * rows)
+    titles = [title_of(run, m, modes) for run, m, _ in panels]
+    lines = max(title.count("\n") + 1 for title in titles)
+    size = (max(3.2, 2.1 * columns), (2.1 + 0.12 * lines) * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat[len(panels) :]:
         ax.remove()
-    for ax, (run, m, steps) in zip(axes.flat, panels):
+    for ax, title, (run, _, steps) in zip(axes.flat, titles, panels):
         plot_panel(ax, world, run, steps)
-        ax.set_title(title_of(run, m, modes), fontsize=6.5)
+        ax.set_title(title, fontsize=6.5)
     most = max(len(m.sigma) for _, m, _ in panels)
     marks = []
     for primitive, colour in enumerate(colours(most)):

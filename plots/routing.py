@@ -160,7 +160,8 @@ def plot(run: Run, steps: Rollout, frames: list[np.ndarray], file: Path, part: P
     times = part.moments(length)
     columns = max(MOMENTS, len(times))
     beside = round(0.4 * columns)
-    figure = pyplot().figure(figsize=(8, 4.6 if frames else 3.4), layout="constrained")
+    width = max(8, 0.8 * (columns + beside))
+    figure = pyplot().figure(figsize=(width, 4.6 if frames else 3.4), layout="constrained")
     heights = [1.3, 0.14, 0.6]
     if frames:
         heights.insert(2, 1.1)
