@@ -339,7 +339,8 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
     tagged = differs(group, "tag")
 
     def tag_of(run: Run) -> str:
-        return run.args.get("tag") or "" if tagged else ""
+        tag = run.args.get("tag") or ""
+        return tag if tagged else ""
 
     for tag, alike in grouped(group, tag_of).items():
         names = different
