@@ -358,8 +358,8 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
             run.setting = " ".join(parts)
 
     if partly:
-        names = ", ".join(partly)
-        notes.append(f"{label}: some config.json lack {names}, and are taken as by the rest of their name")
+        lacking = ", ".join(partly)
+        notes.append(f"{label}: some config.json lack {lacking}, and are taken as by the rest of their name")
         name_by_tag(group)
 
 
