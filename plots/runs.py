@@ -334,8 +334,6 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
     partly = sorted(set.union(*known) - common)
 
     different = [name for name in sorted(common) if differs(group, name)]
-    # One that is varied alone is said of all, its default too.
-    usual = usual_values(group, different) if len(different) > 1 else {}
     tagged = differs(group, "tag")
 
     def tag_of(run: Run) -> str:
@@ -343,10 +341,11 @@ def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
         return tag if tagged else ""
 
     for tag, alike in grouped(group, tag_of).items():
-        names = different
-        if tag:
-            # It stands for its options, unless another folder has it too, for others.
-            names = [name for name in different if differs(alike, name)]
+        varied = [name for name in different if differs(alike, name)]
+        # A tag stands for its options, unless another folder has it too, for others.
+        names = varied if tag else different
+        # Of an option that is varied alone, the default is said, too.
+        usual = usual_values(group, names) if len(varied) != 1 else {}
         lengths = {run.budget for run in alike if run.annealed}
         for run in alike:
             parts = [tag] if tag else []
