@@ -581,6 +581,20 @@ def plot(
             metavar="METHOD",
         ),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to call a method, as in sac-k4-ab12=Mine: NAME is that of its folder, or its label so "
+            "far. Repeatable.",
+            metavar="NAME=TEXT",
+        ),
+    ] = None,
+    printed: Annotated[
+        bool,
+        typer.Option(
+            "--printed", help="With --auc: the paper's numbers also below runs that are not as long."
+        ),
+    ] = False,
     metric: Annotated[
         Metric, typer.Option(help="Plot the returns of evaluations, or of training episodes.")
     ] = Metric.eval,
@@ -643,6 +657,8 @@ def plot(
         fail("there is nothing to draw yet")
     if only_primitives is not None and not figures["trajectories"]:
         fail("--only-primitives is for --trajectories")
+    if printed and not figures["auc"]:
+        fail("--printed is for --auc")
     if seed is not None and environment is None:
         fail("--seed is for --environment")
     if environment is not None:
@@ -669,6 +685,8 @@ def plot(
                 show_seeds=show_seeds,
                 smooth=smooth,
                 x=x.value,
+                labels=label or [],
+                printed=printed,
                 analyses=learning.analyses(figures, episodes, states, given, only_primitives),
             )
         except PlotError as error:

@@ -235,7 +235,7 @@ def paired(strata: list[np.ndarray]) -> Pairs:
 
 def across(tasks: list[Task]) -> dict[str, list[str]]:
     """Each method's label in every task, empty where it has no runs. One that has another K in another task,
-    and never two in one, is one method."""
+    and never two in one, is one method, and so is what the user calls alike."""
     places = []  # number of the task, label, run
     for i, task in enumerate(tasks):
         for label, group in task.methods.items():
@@ -243,13 +243,15 @@ def across(tasks: list[Task]) -> dict[str, list[str]]:
 
     def without_k(place: tuple) -> tuple[str, str]:
         _, label, run = place
+        if not label.startswith(run.base):
+            return "", label
         return run.name, label.removeprefix(run.base)
 
     found = {}
     for (name, rest), alike in grouped(places, without_k).items():
         numbers = [i for i, *_ in alike]
         ks = dict.fromkeys(str(run.args["k"]) for *_, run in alike)
-        if len(ks) > 1 and len(set(numbers)) == len(numbers):
+        if name and len(ks) > 1 and len(set(numbers)) == len(numbers):
             by_task = {i: label for i, label, _ in alike}
             method = f"{name} K={'/'.join(ks)}{rest}"
             found[method] = [by_task.get(i, "") for i in range(len(tasks))]

@@ -1,5 +1,6 @@
 """Learning curves: one panel an environment, one line a method, an interval over its seeds."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import numpy as np
 from ..terminal import tracked
 from .runs import PlotError, Run, by_method
 from .stats import CENTERS, bootstrap_curves, trapezoids
-from .style import literal, panels, pyplot, save, styles
+from .style import TITLE, legend_below, method_handles, panels, pyplot, save, steps_axis, styles, wrapped
 
 STRETCHES = 200  # the points that many more are reduced to
-AXES = {None: "environment steps", 60: "minutes", 3600: "hours"}  # by seconds
+AXES = {60: "minutes", 3600: "hours"}  # by seconds
 
 
 @dataclass
@@ -98,18 +99,25 @@ def plot(
         reasons = "; ".join(notes) or "no runs"
         raise PlotError(f"nothing to plot: {reasons}")
 
-    legends = [list(methods) for methods in lines.values()]
-    figure, axes, places = panels(pyplot(), legends, 3.4, 2.6)
-    for ax, place, (env, methods) in zip(axes, places, lines.items()):
-        plot_panel(ax, methods, looks, show_seeds)
-        ax.set(title=literal(env), xlabel=AXES[unit])
-        if x == "steps":
-            ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
-        ax.grid(alpha=0.25)
-        ax.legend(**place)
+    plt = pyplot()
+    figure, axes = panels(plt, len(lines), 2.6)
     returns = "evaluation return" if metric == "eval" else "training return"
     center = center.replace("iqm", "IQM")
-    figure.supylabel(f"{returns}, {center} and 95 % interval", fontsize=8)
+    numbers = defaultdict(list)
+    for ax, (env, methods) in zip(axes, lines.items()):
+        plot_panel(ax, methods, looks, show_seeds)
+        ax.set_title(wrapped(env, TITLE), fontsize=8)
+        if unit:
+            ax.set_xlabel(AXES[unit])
+        else:
+            steps_axis(ax)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel(f"{returns},\n{center} and 95 % interval")
+        ax.grid(alpha=0.25)
+        for method, line in methods.items():
+            numbers[method].append(len(line.curves))
+    figure.align_ylabels()
+    legend_below(figure, method_handles(plt, looks, numbers))
     return save(figure, out / "curves"), notes
 
 
@@ -151,8 +159,7 @@ def plot_panel(ax, lines: dict[str, Line], looks: dict[str, dict], show_seeds: b
         distance = max(1, len(line.points) // 6)
         begin = i * distance // len(lines)
         look = look | {"markevery": (begin, distance), "markersize": 4, "linewidth": 1.4, "zorder": 3}
-        label = f"{literal(method)} (n = {len(line.curves)})"
-        ax.plot(line.points, line.center, **look, label=label)
+        ax.plot(line.points, line.center, **look, label=method)
         low, high = line.interval
         ax.fill_between(line.points, low, high, color=colour, alpha=0.15, linewidth=0.5)
         if show_seeds:

@@ -18,7 +18,7 @@ from .curves import resample
 from .policies import stem
 from .runs import PlotError, Run, by_method
 from .stats import bootstrap, mean
-from .style import literal, panels, pyplot, save, styles
+from .style import panels, pyplot, save, steps_axis, styles, wrapped
 from .tables import number, with_interval, write
 from .trajectories import make_world, plot_plane, plot_region, reaching
 
@@ -205,7 +205,7 @@ def plot(env: str, methods: dict[str, list[Run]], known: dict[Path, Experience],
     looks = styles([run for group in methods.values() for run in group])
     base, *others = methods
     pairs = [[base, other] for other in others] or [[base]]
-    figure, axes, _ = panels(pyplot(), [*pairs, list(methods)], 2.6, 2.9)
+    figure, axes = panels(pyplot(), len(pairs) + 1, 2.9)
     *planes, rates = axes
     below = {"frameon": False, "fontsize": 6, "loc": "upper center"}
     for ax, pair in zip(planes, pairs):
@@ -214,7 +214,7 @@ def plot(env: str, methods: dict[str, list[Run]], known: dict[Path, Experience],
         ax.legend(**below, bbox_to_anchor=(0.5, 0.02))
     plot_success(rates, methods, known, looks)
     rates.legend(**below, bbox_to_anchor=(0.5, -0.2))
-    figure.suptitle(literal(env), fontsize=8)
+    figure.suptitle(wrapped(env, 100), fontsize=8)
     return save(figure, file)
 
 
@@ -228,7 +228,7 @@ def plot_paths(ax, runs: list[Run], known: dict[Path, Experience], looks: dict) 
             ax.plot(*path.T, color=colour, linewidth=0.4, alpha=0.5, zorder=2)
         x = figures(known[run.path])
         numbers = f"area {number(x['area'])}, {number(x['region_share'])} % of steps in the region"
-        ax.plot([], [], color=colour, label=f"{literal(run.method)}, seed {run.seed}:\n{numbers}")
+        ax.plot([], [], color=colour, label=f"{wrapped(run.method)}, seed {run.seed}:\n{numbers}")
         longest = max(longest, len(known[run.path].position))
     plot_region(ax)
     ax.set_title(f"first {min(STEPS, longest):,} steps", fontsize=8)
@@ -247,11 +247,11 @@ def plot_success(ax, methods: dict[str, list[Run]], known: dict[Path, Experience
         start = i * len(points) // 30
         step = max(1, len(points) // 6)
         marks = {"markevery": (start, step), "markersize": 3, "linewidth": 1.2}
-        ax.plot(points, 100 * rates.mean(0), **look, **marks, label=f"{literal(method)} (n = {len(rates)})")
+        ax.plot(points, 100 * rates.mean(0), **look, **marks, label=f"{wrapped(method)} (n = {len(rates)})")
         ax.plot(points, 100 * rates.T, color=look["color"], linewidth=0.5, alpha=0.4)
-    ax.set(ylim=(-2, 102), xlabel="environment steps")
+    ax.set_ylim(-2, 102)
+    steps_axis(ax)
     ax.set_title(f"% of {WINDOW} episodes at the target; thin: seeds", fontsize=8)
-    ax.ticklabel_format(axis="x", style="sci", scilimits=(0, 0), useMathText=True)
     ax.grid(alpha=0.25)
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..terminal import console
 from . import auc, curves, paper, profile
-from .runs import OptionError, PlotError, Run, find, overview
+from .runs import OptionError, PlotError, Run, find, overview, relabel
 
 # The files that it writes
 PATTERNS = ["auc*", "table[2-4].*", "profile.*", "curves.*"]
@@ -30,14 +30,18 @@ def report(
     show_seeds: bool = False,
     smooth: int = 1,
     x: str = "steps",
+    labels: Sequence[str] = (),
+    printed: bool = False,
     analyses: Sequence = (),
 ) -> list[Path]:
     """Writes what was asked for below `out` and returns the files. Percents are of the method `reference`, or
-    of the `default_reference` if that has runs already; `analyses` are functions (runs, out) -> (files,
-    notes) that show policies. PlotError: there is nothing to plot, or no such reference."""
+    of the `default_reference` if that has runs already; `labels` are names of methods as `runs.relabel` takes
+    them; with `printed` the paper's numbers stand below runs of any length; `analyses` are functions (runs,
+    out) -> (files, notes) that show policies. PlotError: there is nothing to plot, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
         raise PlotError(summary(notes))
+    relabel(runs, labels)
     if reference:
         reference = auc.reference_name(runs, reference)
     elif default_reference:
@@ -62,7 +66,7 @@ def report(
         written, on_areas = auc.report(tasks, out, center, metric, notes)
         files += written
         notes += on_areas
-        written, on_tables = paper.report(runs, out, center, metric)
+        written, on_tables = paper.report(runs, out, center, metric, printed)
         files += written
         notes += on_tables
     if profiles:

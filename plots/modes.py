@@ -22,7 +22,6 @@ standard deviation 0.1, a twentieth of an action's range. A tanh alone would cha
 and tells 0.9999 from 1.0000. Gaussians before it may hardly overlap where the environment sees one action.
 """
 
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,7 @@ from .policies import (
 )
 from .runs import PlotError, Run, by_method, grouped
 from .stats import bootstrap, mean
-from .style import literal, pyplot, save
+from .style import legend_below, pyplot, save, wrapped
 from .tables import number, with_interval, write
 
 ENOUGH = 0.05  # share of the episodes from which on a mode counts
@@ -432,33 +431,31 @@ def plot(panels: list[tuple], modes: int, file: Path) -> list[Path]:
     plt = pyplot()
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    size = (2.1 * columns, 2.45 * rows + 0.3)
+    titles = [title_of(run, m, modes) for run, m, _ in panels]
+    lines = max(title.count("\n") + 1 for title in titles)
+    size = (max(3.2, 2.1 * columns), (2.1 + 0.12 * lines) * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat[len(panels) :]:
         ax.remove()
-    for ax, (run, m, steps) in zip(axes.flat, panels):
+    for ax, title, (run, _, steps) in zip(axes.flat, titles, panels):
         plot_panel(ax, world, run, steps)
-        ax.set_title(title_of(run, m, modes), fontsize=6.5)
+        ax.set_title(title, fontsize=6.5)
     most = max(len(m.sigma) for _, m, _ in panels)
     marks = []
     for primitive, colour in enumerate(colours(most)):
         marks.append(plt.Line2D([], [], marker="o", linestyle="none", color=colour, label=str(primitive)))
-    title = "primitive" if most > 1 else None
-    legend = figure.legend(handles=marks, title=title, loc="outside lower center", ncols=most, fontsize=7)
-    legend.set_frame_on(False)
-    legend.get_title().set_fontsize(7)
-    # Above the figure, where no panel's title is: what is saved is as large as what there is.
-    top = 1 + 0.1 / size[1]
-    figure.suptitle(f"{literal(run.env)}, actions drawn as in training", fontsize=8, y=top, va="bottom")
+    legend_below(figure, marks, "primitive" if most > 1 else None)
+    title = f"{run.env}, actions drawn as in training"
+    figure.suptitle(wrapped(title, int(16 * size[0])), fontsize=8)
     return save(figure, file)
 
 
 def title_of(run: Run, m: Measures, modes: int) -> str:
-    name = textwrap.fill(f"{run.method}, seed {run.seed}", 34)
+    name = wrapped(f"{run.method}, seed {run.seed}", 30)
     about = f"modes {count_modes(m.ends)} of {modes}"
     if not np.isnan(m.information):
         about += f", I / log K {m.information:.2f}"
-    return f"{literal(name)}\n{about}"
+    return f"{name}\n{about}"
 
 
 def plot_panel(ax, world, run: Run, steps: Rollout) -> None:

@@ -1,4 +1,5 @@
-"""Tables 2 to 4 of arXiv 2104.09122 in their layout, with its printed numbers below what the runs give."""
+"""Tables 2 to 4 of arXiv 2104.09122 in their layout, with its printed numbers below what runs as long as its
+own give."""
 
 import csv
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ TABLES = {  # the reference, and what the numbers are
     "table3": ("DAC", "Table 3: area under the {} curve in percent of DAC's"),
     "table4": ("PMOE-SAC K=2", "Table 4: area under the {} curve by K, in percent of that of K = 2"),
 }
+LENGTH = 1_000_000  # steps: most axes of its figures 1 and 2 go there
 PRINTED_K = {  # of tables 2 and 3; else 4
     ("PMOE-SAC", "HalfCheetah"): 2,
     ("PMOE-SAC", "HumanoidStandup"): 10,
@@ -61,10 +63,12 @@ def read_printed(item: str) -> Printed:
     return Printed(item, values)
 
 
-def report(runs: list[Run], out: Path, center: str, metric: str) -> tuple[list[Path], list[str]]:
+def report(
+    runs: list[Run], out: Path, center: str, metric: str, always: bool = False
+) -> tuple[list[Path], list[str]]:
     """Writes and prints OUT/table2 to table4 as .csv, .md and .tex, each where its reference and another of
     its methods have runs on a -v4 environment, the counterpart of the paper's -v2; returns the files, and
-    notes."""
+    notes. Printed numbers stand below runs of the paper's length, or `always`."""
     files = []
     notes = []
     for item, (reference, title) in TABLES.items():
@@ -75,11 +79,20 @@ def report(runs: list[Run], out: Path, center: str, metric: str) -> tuple[list[P
         number = item.removeprefix("table")
         notes += [f"table {number}: {note}" for note in cuts]
 
-        columns, records = cells(printed, tasks, center)
+        others = [task for task in tasks if not always and not is_printed_length(task)]
+        if others:
+            names = ", ".join(f"{task.env} ({task.last:,.0f})" for task in others)
+            hint = f"the paper's runs are {LENGTH:,} steps long; --printed shows its numbers"
+            notes.append(f"table {number}: no printed numbers below shorter or longer runs: {names}; {hint}")
+
+        shown = {task.env for task in tasks} - {task.env for task in others}
+        columns, records = cells(printed, tasks, shown, center)
         curve = "evaluation" if metric == "eval" else "training"
         table = layout(item, title.format(curve), tasks, columns)
         comparisons = "; ".join(extent(task) for task in tasks)
-        foot = f"{FOOT} Printed: Gym's -v2, the paper's settings. Compared: {comparisons}"
+        foot = f"{FOOT} Compared: {comparisons}"
+        if shown:
+            foot = f"{foot}. Printed: Gym's -v2, the paper's settings, {LENGTH:,} steps in most tasks"
         files += write(out / item, records, [table], foot)
     return files, notes
 
@@ -98,15 +111,24 @@ def compared(runs: list[Run], printed: Printed, reference: str) -> tuple[list[Ta
     return tasks, notes
 
 
+def is_printed_length(task: Task) -> bool:
+    """Whether it compares as many steps as the paper; training episodes end a little before the last"""
+    return 0.99 * LENGTH <= task.last <= LENGTH
+
+
 def extent(task: Task) -> str:
     """What is compared in a task"""
     fewest = min(len(group) for group in task.methods.values())
     return f"{task.label} from {task.first:,.0f} to {task.last:,.0f}, {fewest} runs or more"
 
 
-def cells(printed: Printed, tasks: list[Task], center: str) -> tuple[dict[str, list], list[dict]]:
-    """By method its cell and the printed one in every task, and records"""
+def cells(
+    printed: Printed, tasks: list[Task], shown: set[str], center: str
+) -> tuple[dict[str, list], list[dict]]:
+    """By method its cell and the printed one in every task, and records; printed ones are empty but of the
+    environments where they are `shown`"""
     columns = {}
+    names = {}  # in the paper, by method
     records = []
     for method, labels in across(tasks).items():
         columns[method] = []
@@ -115,18 +137,20 @@ def cells(printed: Printed, tasks: list[Task], center: str) -> tuple[dict[str, l
                 columns[method].append(("", ""))
                 continue
             run = task.methods[label][0]
+            names[method] = run.name
             figures = against([task], [label], CENTERS[center])
             value = printed.values[printed.key(run)]
             k = printed.k(run)
             records.append(cell_record(task, label, figures, float(value), k))
             if run.name.startswith("PMOE") and k != run.args["k"]:
                 value = f"{value} (K={k})"
+            if task.env not in shown:
+                value = ""
             percent, _ = comparison(figures)
             columns[method].append((percent, value))
 
     def rank(method: str) -> int:
-        name, *_ = method.partition(" K=")
-        return printed.rank(name)
+        return printed.rank(names[method])
 
     ordered = {method: columns[method] for method in sorted(columns, key=rank)}
     return ordered, records
@@ -142,7 +166,7 @@ def cell_record(task: Task, label: str, figures: dict[str, float], value: float,
 
 def layout(item: str, title: str, tasks: list[Task], columns: dict[str, list[tuple[str, str]]]) -> tuple:
     """Title, head and rows: environments along the columns or, in table 4, K; below each row the printed
-    one"""
+    one, if that is shown"""
     envs = [task.env for task in tasks]
     lines: list[tuple]
     if item == "table4":
@@ -154,5 +178,7 @@ def layout(item: str, title: str, tasks: list[Task], columns: dict[str, list[tup
     rows = []
     for name, pairs in lines:
         rows.append([name, *(percent for percent, _ in pairs)])
-        rows.append(["  printed", *(value for _, value in pairs)])
+        values = [value for _, value in pairs]
+        if any(values):
+            rows.append(["  printed", *values])
     return title, ["", *head], rows

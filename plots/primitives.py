@@ -20,7 +20,7 @@ from .modes import information, states_of
 from .policies import analyse, colours, composes, pick, plot_usage, rollout, ticks
 from .routing import usage
 from .runs import Run
-from .style import literal, pyplot, save
+from .style import pyplot, save, wrapped
 from .tables import plus_minus, write, write_csv
 
 FOOT = (
@@ -233,11 +233,13 @@ def distances_of(run: Run, m: Measures) -> list[dict]:
 def plot(measured: list[tuple[Run, Measures]], out: Path) -> list[Path]:
     """A row a method: distances, gaps of the mean actions, usage, and returns"""
     rows = len(measured)
-    shape = {"figsize": (9.5, 2.4 * rows), "width_ratios": (1, 1, 1.2, 1.4), "layout": "constrained"}
-    figure, axes = pyplot().subplots(rows, 4, squeeze=False, **shape)
-    for (run, m), (distance, gap, used, alone) in zip(measured, axes):
+    figure = pyplot().figure(figsize=(9.5, 2.6 * rows), layout="constrained")
+    parts = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+    for part, (run, m) in zip(parts, measured):
+        distance, gap, used, alone = part.subplots(1, 4, width_ratios=(1, 1, 1.2, 1.4))
+        title = wrapped(f"{run.env}: {run.method}, seed {run.seed}", 130)
+        part.suptitle(title, fontsize=9, x=0.01, ha="left")
         plot_matrix(distance, m.bhattacharyya, "Bhattacharyya distance", 5)
-        distance.set_ylabel(f"{literal(run.env)}\n{literal(run.method)}, seed {run.seed}")
         plot_matrix(gap, m.action_gap, "gap of mean actions", 1)
         plot_usage(used, m.usage, m.share)
         kind = "weight" if composes(run) else "probability"

@@ -27,7 +27,7 @@ from .policies import (
     ticks,
 )
 from .runs import PlotError, Run
-from .style import literal, pyplot, save
+from .style import pyplot, save, wrapped
 from .tables import write_csv
 
 MOMENTS = 5
@@ -160,7 +160,8 @@ def plot(run: Run, steps: Rollout, frames: list[np.ndarray], file: Path, part: P
     times = part.moments(length)
     columns = max(MOMENTS, len(times))
     beside = round(0.4 * columns)
-    figure = pyplot().figure(figsize=(8, 4.6 if frames else 3.4), layout="constrained")
+    width = max(8, 0.8 * (columns + beside))
+    figure = pyplot().figure(figsize=(width, 4.6 if frames else 3.4), layout="constrained")
     heights = [1.3, 0.14, 0.6]
     if frames:
         heights.insert(2, 1.1)
@@ -171,7 +172,7 @@ def plot(run: Run, steps: Rollout, frames: list[np.ndarray], file: Path, part: P
     along.set_ylabel("weight" if composes(run) else "probability")
     which = "" if len(shown) == length else f"steps {shown[0]} to {shown[-1]} of "
     title = f"{run.env}, {run.method}, seed {run.seed}: {which}an episode of return {steps.returns[0]:.0f}"
-    along.set_title(literal(title), fontsize=8)
+    along.set_title(wrapped(title, 80), fontsize=8)
 
     strip = figure.add_subplot(grid[1, :columns], sharex=along)
     plot_strip(strip, steps.chosen[shown], part.first)
@@ -180,7 +181,8 @@ def plot(run: Run, steps: Rollout, frames: list[np.ndarray], file: Path, part: P
     used = figure.add_subplot(grid[:2, columns:])
     plot_usage(used, *usage(steps))
     kind = "weight" if composes(run) else "probability"
-    title = f"usage in {len(steps.returns)} episodes: mean {kind}\nand (hatched) share of steps"
+    episodes = "1 episode" if len(steps.returns) == 1 else f"{len(steps.returns)} episodes"
+    title = f"usage in {episodes}: mean {kind}\nand (hatched) share of steps"
     used.set_title(title, fontsize=7)
 
     for i, time in enumerate(times):

@@ -3,13 +3,14 @@
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
+from ..algorithms import nearest
 from ..files import HIGHEST, read_config, read_done, read_text, visible
 from ..terminal import spans, tracked
 
@@ -59,7 +60,8 @@ class Run:
     wall_time: float | None  # seconds, of a finished run
     notes: list[str]
     file: str = ""  # the algorithm's, where config.json names it
-    method: str = ""  # as `name_methods` calls it
+    setting: str = ""  # what tells it from others of one algorithm and K; empty for none
+    method: str = ""  # what it is called: as `name_methods` does, or the user
     checkpoint: str = "last"  # which policy is asked for: the last, the best, that of a step
     policy: tuple | None = None  # step and actor, as `policies.trained` has loaded them
 
@@ -288,16 +290,20 @@ def numbers(text: str, names: list[str], column: str) -> tuple[np.ndarray, np.nd
 
 def name_methods(runs: list[Run], notes: list[str]) -> list[Run]:
     """Gives every run its method's label: the paper's name, K, of forks of one name their folder, and, where
-    an environment has several configurations of that, the user's tag and the options that differ. A seed that
-    comes twice is left out, with a note."""
+    an environment has several configurations of that, the user's tag or else the options that differ. A seed
+    that comes twice is left out, with a note."""
     origins = fork_folders(runs)
 
-    def plain_label(run: Run) -> str:
+    def plain_label(run: Run) -> tuple[str, str]:
         origin = origins.get((run.algo, run.file), "")
-        return f"{run.base} {origin}".rstrip()
+        return run.base, origin
 
-    for label, group in grouped(runs, plain_label).items():
+    for (base, origin), group in grouped(runs, plain_label).items():
+        label = f"{base} {origin}".rstrip()
         name_configurations(label, group, notes)
+        for run in group:
+            run.method = visible(f"{label} {run.setting}".rstrip())
+            run.setting = f"{origin} {run.setting}".strip()
     return without_twins(runs, notes)
 
 
@@ -323,49 +329,109 @@ def fork_folders(runs: list[Run]) -> dict[tuple[str, str], str]:
 
 
 def name_configurations(label: str, group: list[Run], notes: list[str]) -> None:
-    """Names the methods of runs that have one algorithm and K: by the label, and by what differs within an
-    environment."""
-    environments = grouped(group, lambda run: run.env).values()
-
-    def differs(value: Callable) -> bool:
-        for runs in environments:
-            if len({str(value(run)) for run in runs}) > 1:
-                return True
-        return False
-
+    """Gives runs that have one algorithm and K their settings: what differs within an environment."""
     # Older runs lack the newer options.
     known = [set(run.settings) - {"total_timesteps"} for run in group]
     common = set.intersection(*known)
     partly = sorted(set.union(*known) - common)
 
-    different = [name for name in sorted(common) if differs(lambda run, name=name: run.args[name])]
-    tagged = differs(lambda run: run.args.get("tag"))
-    annealed = [run for run in group if run.annealed]
-    lengths = {run.budget for run in annealed}
-    for run in group:
-        parts = [label]
-        if tagged and run.args.get("tag"):
-            parts.append(run.args["tag"])
-        parts += [f"{name}={run.args[name]}" for name in different]
-        if run.annealed and len(lengths) > 1:
-            parts.append(f"{run.budget:,} steps")
-        run.method = visible(" ".join(parts))
+    different = [name for name in sorted(common) if differs(group, name)]
+    tagged = differs(group, "tag")
+
+    def tag_of(run: Run) -> str:
+        tag = run.args.get("tag") or ""
+        return tag if tagged else ""
+
+    for tag, alike in grouped(group, tag_of).items():
+        varied = [name for name in different if differs(alike, name)]
+        # A tag stands for its options, unless another folder has it too, for others.
+        names = varied if tag else different
+        # Of an option that is varied alone, the default is said, too.
+        usual = usual_values(group, names) if len(varied) != 1 else {}
+        lengths = {run.budget for run in alike if run.annealed}
+        for run in alike:
+            parts = [tag] if tag else []
+            for name in names:
+                if str(run.args[name]) != usual.get(name):
+                    parts.append(f"{name}={run.args[name]}")
+            if run.annealed and len(lengths) > 1:
+                parts.append(f"{run.budget:,} steps")
+            run.setting = " ".join(parts)
 
     if partly:
-        names = ", ".join(partly)
-        notes.append(f"{label}: some config.json lack {names}, and are taken as by the rest of their name")
+        lacking = ", ".join(partly)
+        notes.append(f"{label}: some config.json lack {lacking}, and are taken as by the rest of their name")
         name_by_tag(group)
+
+
+def differs(group: list[Run], name: str) -> bool:
+    """Whether runs of one environment have different values of an option"""
+    for runs in grouped(group, lambda run: run.env).values():
+        values = {str(run.args.get(name)) for run in runs}
+        if len(values) > 1:
+            return True
+    return False
+
+
+def usual_values(group: list[Run], names: list[str]) -> dict[str, str]:
+    """The values that need not be said: those of runs whose directory has no tag, which are the algorithm's
+    defaults, as far as these runs agree"""
+    plain = [run for run in group if not run.tag]
+    found = {}
+    for name in names:
+        values = {str(run.args[name]) for run in plain}
+        if len(values) == 1:
+            found[name] = values.pop()
+    return found
 
 
 def name_by_tag(group: list[Run]) -> None:
     """Tells runs apart that look alike, as something differs that not all of them know: by their directories'
     tags."""
-    for alike in grouped(group, lambda run: (run.env, run.method)).values():
+    for alike in grouped(group, lambda run: (run.env, run.setting)).values():
         tags = {run.tag for run in alike}
         if len(tags) == 1:
             continue
         for run in alike:
-            run.method = visible(f"{run.method} {run.tag}".rstrip())
+            run.setting = f"{run.setting} {run.tag}".strip()
+
+
+def relabel(runs: list[Run], labels: Sequence[str]) -> None:
+    """Calls methods as the user does: each label is NAME=TEXT, as in sac-k4-ab12=Mine, where the name is that
+    of a folder of seeds or a method's label so far. OptionError: nothing is called so, or two methods of an
+    environment would be called alike."""
+    methods_of = defaultdict(set)
+    for run in runs:
+        folder = visible(run.path.resolve().parent.name)
+        methods_of[folder].add(run.method)
+        methods_of[run.method].add(run.method)
+
+    texts = {}
+    for label in labels:
+        name, text = split_label(label, methods_of)
+        texts |= dict.fromkeys(methods_of[name], text)
+    for env, group in grouped(runs, lambda run: run.env).items():
+        methods = dict.fromkeys(run.method for run in group)
+        for called, alike in grouped(methods, lambda method: texts.get(method, method)).items():
+            if len(alike) > 1:
+                both = " and ".join(alike)
+                raise OptionError(f"--label: {both} would both be called {called!r}, on {env}")
+    for run in runs:
+        run.method = texts.get(run.method, run.method)
+
+
+def split_label(label: str, names: Iterable[str]) -> tuple[str, str]:
+    """The name and the text of NAME=TEXT, which may both have a = in them. OptionError: there is none."""
+    words = label.split("=")
+    for i in range(1, len(words)):
+        name = "=".join(words[:i])
+        text = "=".join(words[i:]).strip()
+        if name in names and text:
+            return name, text
+    name, *others = words
+    if not "".join(others).strip():
+        raise OptionError(f"--label {label}: give NAME=TEXT, as in sac-k4=Mine")
+    raise OptionError(f"--label {label}: no run is called so; {nearest(name, names)}")
 
 
 def without_twins(runs: list[Run], notes: list[str]) -> list[Run]:

@@ -1,13 +1,15 @@
 """How every figure looks: colours, dashes and markers of methods, panels and legends."""
 
 import math
+import textwrap
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..files import visible
-from .runs import Run
+from .runs import Run, grouped, place
 
 # Okabe and Ito's colours, which the colour-blind tell apart; dashes and markers do it in black and white
 STYLES = {
@@ -26,8 +28,13 @@ STYLES = {
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = "s^vPXD<>*o"
 SHADES = {4: 0.0, 2: -0.5, 8: 0.25, 10: 0.45, 14: 0.65, 16: 0.8}  # by K; light is below 0, dark above
-WIDEST = 300  # characters of a name
 FORKS = ("#7F3C8D", "#A5682A", "#6B6B6B", "#1B7C7C")
+# Other settings of a method, in colours that no method has: Tol's, and others between them
+SETTINGS = ("#882255", "#999933", "#332288", "#CC6677", "#117733", "#DD3D2D", "#44AA99", "#AA4499", "#8C6D31")
+WIDEST = 300  # characters of a name
+LINE = 44  # characters of a line in a legend
+TITLE = 40  # of a line above a panel
+PIXELS = 2**16 - 1  # of a picture, at most, in each direction
 
 
 def pyplot():
@@ -51,34 +58,74 @@ def literal(text: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
+def wrapped(text: str, width: int = LINE) -> str:
+    """The same in lines of at most so many characters, broken between words, and long words after a mark"""
+    text = visible(text)
+    if len(text) > WIDEST:
+        text = text[: WIDEST - 1] + "…"
+    words = []
+    for word in text.split():
+        while len(word) > width:
+            marks = [word.rfind(mark, 0, width) for mark in "_:/-,"]
+            end = max(marks) + 1 or width
+            words.append(word[:end])
+            word = word[end:]
+        words.append(word)
+    lines = textwrap.wrap(" ".join(words), width, break_on_hyphens=False)
+    return "\n".join(literal(line) for line in lines)
+
+
 def save(figure, stem: Path) -> list[Path]:
     """Writes STEM.png and STEM.pdf; returns them."""
     png = stem.with_suffix(".png")
     pdf = stem.with_suffix(".pdf")
     stem.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=200, bbox_inches="tight")
+    dpi = min(200, PIXELS / (1 + max(figure.get_size_inches())))
+    figure.savefig(png, dpi=dpi, bbox_inches="tight")
     # Without the time of its creation the same figure has the same bytes.
-    figure.savefig(pdf, dpi=200, bbox_inches="tight", metadata={"CreationDate": None})
+    figure.savefig(pdf, dpi=dpi, bbox_inches="tight", metadata={"CreationDate": None})
     pyplot().close(figure)
     return [png, pdf]
 
 
 def styles(runs: list[Run]) -> dict[str, dict]:
-    """Colour, dashes and marker by method. The algorithm has its colour, the same in every figure; another K
-    is darker or lighter, with a dash and marker of its own; of several settings with one K, dash and shade
-    say which."""
+    """Colour, dashes and marker by method, in the order of the papers' legends. The algorithm has its colour,
+    the same in every figure; another K is darker or lighter, with a dash and marker of its own. Other
+    settings than the plain one have colours, dashes and markers by their number in the figure."""
+    ordered = sorted(runs, key=place)
+    plain = plain_settings(ordered)
+    settings = list(grouped(ordered, lambda run: (run.base, run.setting)))
+    others = [pair for pair in settings if pair not in plain.items()]
     looks = {}
-    for run in runs:
-        if run.base in looks:
+    for run in ordered:
+        if run.method in looks:
             continue
-        methods = {other.method for other in runs if other.base == run.base}
-        variants = sorted(methods - {run.base})
-        looks |= family_looks(run, variants)
+        look = plain_look(run)
+        if (run.base, run.setting) in others:
+            number = others.index((run.base, run.setting))
+            look["color"] = shade(turn(SETTINGS, number), 0)
+            look["linestyle"] = turn(DASHES, number + 1)
+            look["marker"] = turn(MARKERS, number + 1)
+        if run.family == "PPO":
+            look["markerfacecolor"] = "white"
+        looks[run.method] = look
     return looks
 
 
-def family_looks(run: Run, variants: list[str]) -> dict[str, dict]:
-    """The look of a run's algorithm and K, by its plain label, and of other settings of it"""
+def plain_settings(runs: list[Run]) -> dict[str, str]:
+    """By algorithm and K the setting that looks plain: the one that needs no words, or else that of a folder
+    without a tag, which has the defaults"""
+    found = {}
+    for run in runs:
+        if not run.setting:
+            found[run.base] = ""
+        elif not run.tag:
+            found.setdefault(run.base, run.setting)
+    return found
+
+
+def plain_look(run: Run) -> dict:
+    """Of a run's algorithm and K"""
     colour, dash, marker = STYLES.get(run.name) or fork_style(run.name)
     k = run.args["k"]
     dark = 0.0
@@ -87,15 +134,7 @@ def family_looks(run: Run, variants: list[str]) -> dict[str, dict]:
         dash = turn(DASHES, number)
         marker = turn(MARKERS, number)
         dark = SHADES.get(k, -0.25)
-
-    looks = {run.base: {"color": shade(colour, dark), "linestyle": dash, "marker": marker}}
-    for i, method in enumerate(variants, 1):
-        light = 0.7 * i / (len(variants) + 1)
-        looks[method] = {"color": shade(colour, dark - light), "linestyle": turn(DASHES, i), "marker": marker}
-    if run.family == "PPO":
-        for look in looks.values():
-            look["markerfacecolor"] = "white"
-    return looks
+    return {"color": shade(colour, dark), "linestyle": dash, "marker": marker}
 
 
 def fork_style(name: str) -> tuple:
@@ -120,25 +159,53 @@ def shade(colour: str, dark: float) -> tuple[float, ...]:
     return tuple(rgb - dark * (1 - rgb))
 
 
-def panels(plt, legends: list[list[str]], width: float, height: float):
-    """A figure with a panel for each legend's entries, at most three in a row; legends of more than four
-    stand below. Returns it, the axes and what each legend takes to stand where it should."""
-    columns = 2 if len(legends) == 4 else min(3, len(legends))
-    rows = math.ceil(len(legends) / columns)
-    places = []
-    lines = 0  # of the longest legend that stands below its panel
-    for entries in legends:
-        place: dict = {"frameon": False, "fontsize": 7}
-        if len(entries) > 4:
-            long = max(map(len, entries)) > 22
-            abreast = 1 if long else 2
-            place |= {"loc": "upper center", "bbox_to_anchor": (0.5, -0.26), "ncols": abreast}
-            lines = max(lines, math.ceil(len(entries) / abreast))
-        places.append(place)
-
-    size = (columns * width, rows * (height + 0.16 * lines))
+def panels(plt, count: int, height: float):
+    """A figure with so many panels of this height, at most three in a row; returns it and its axes."""
+    columns = 2 if count == 4 else min(3, count)
+    rows = math.ceil(count / columns)
+    width = 4.8 if count == 1 else 3.4
+    size = (columns * width, rows * height)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    used = axes.flat[: len(legends)]
-    for ax in axes.flat[len(legends) :]:
+    for ax in axes.flat[count:]:
         ax.remove()
-    return figure, used, places
+    return figure, list(axes.flat[:count])
+
+
+def legend_below(figure, handles: Sequence, title: str | None = None) -> None:
+    """One legend below all panels, with as many columns as fit; the figure becomes higher by its height."""
+    renderer = figure.canvas.get_renderer()
+    n = len(handles)
+    for columns in range(min(n, 8), 0, -1):
+        rows = math.ceil(n / columns)
+        if math.ceil(n / rows) < columns:
+            # As many rows need fewer columns.
+            continue
+        place = {"loc": "outside lower center", "ncols": columns, "frameon": False, "handlelength": 3}
+        legend = figure.legend(handles=handles, title=title, fontsize=7, title_fontsize=7, **place)
+        box = legend.get_window_extent(renderer)
+        if box.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + box.height / figure.dpi)
+
+
+def method_handles(plt, looks: Mapping[str, dict], numbers: Mapping[str, list[int]]) -> list:
+    """What a legend says of each method: how it looks, and how many runs it has, in one panel or another"""
+    handles = []
+    for method, look in looks.items():
+        if method not in numbers:
+            continue
+        fewest, most = min(numbers[method]), max(numbers[method])
+        n = str(most) if fewest == most else f"{fewest} to {most}"
+        label = f"{wrapped(method)} (n = {n})"
+        handles.append(plt.Line2D([], [], **look, markersize=4, linewidth=1.4, label=label))
+    return handles
+
+
+def steps_axis(ax) -> None:
+    """Environment steps along the x-axis, as 50k and 1M: a power of ten beside it would hide its label."""
+    from matplotlib.ticker import EngFormatter
+
+    ax.set_xlabel("environment steps")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -18,7 +18,7 @@ from ..envs.target_reaching import COLOURS, START, TARGET_BOX, TargetReaching
 from ..terminal import tracked
 from .policies import analyse, colours, fork_errors, make_envs, pick, sampler, stem, trained
 from .runs import OptionError, PlotError, Run
-from .style import literal, pyplot, save, styles
+from .style import pyplot, save, styles, wrapped
 from .tables import number, write
 
 ENDS = {"reached": ("o", "#009e73"), "collided": ("X", "#d55e00"), "out of time": ("s", "#404040")}
@@ -226,7 +226,7 @@ def set_title(ax, name: str, shown: list[Walk]) -> None:
     """The name, and how often each of these reached the target"""
     reached = [str(what.ends.count("reached")) for what in shown]
     episodes = len(shown[0].ends)
-    ax.set_title(f"{literal(name)}\n{', '.join(reached)} of {episodes} reached", fontsize=6.5)
+    ax.set_title(f"{wrapped(name, 32)}\n{', '.join(reached)} of {episodes} reached", fontsize=6.5)
 
 
 def finish(figure, run: Run, lines: list, file: Path) -> list[Path]:
@@ -237,7 +237,8 @@ def finish(figure, run: Run, lines: list, file: Path) -> list[Path]:
     handles = lines + marks
     columns = 3 if len(handles) > 5 else len(handles)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=7)
-    figure.suptitle(f"{literal(run.env)}, actions drawn as in training", fontsize=8)
+    title = f"{run.env}, actions drawn as in training"
+    figure.suptitle(wrapped(title, int(16 * figure.get_size_inches()[0])), fontsize=8)
     return save(figure, file)
 
 

@@ -27,7 +27,7 @@ from rich.progress import Progress
 from ..terminal import console, tracked
 from .policies import Rollout, analyse, colours, gaussians_in, pick, rollout, stem, within_bounds
 from .runs import PlotError, Run, grouped
-from .style import literal, pyplot, save, styles
+from .style import pyplot, save, styles, wrapped
 from .tables import write
 
 TRAJECTORIES = 10
@@ -335,11 +335,11 @@ def plot(runs: list[Run], states: States, actions: list[Actions], file: Path) ->
     last.axhline(0, color="black", linewidth=0.5)
     last.set(xlim=(-0.6, len(runs) - 0.4), ylim=(min(-0.3, lowest - 0.05), 1.05))
     last.set_ylabel("silhouette of actions by primitive")
-    names = [literal(run.method).replace(" ", "\n", 1) for run in runs]
+    names = [wrapped(run.method, max(8, 42 // len(runs))) for run in runs]
     last.set_xticks(range(len(runs)), names, fontsize=7)
     last.set_title(f"{CLUSTERS} clusters; full: the black one", fontsize=8)
     last.legend(frameon=False, fontsize=7, loc="best")
-    figure.suptitle(literal(runs[0].env), fontsize=9)
+    figure.suptitle(wrapped(runs[0].env, 120), fontsize=9)
     return save(figure, file)
 
 
@@ -369,7 +369,7 @@ def plot_visitors(ax, runs: list[Run], states: States) -> None:
     ax.scatter(x, y, s=1, color=shades[states.visitor[order]], linewidths=0, rasterized=True)
     for run, colour, own in zip(runs, shades, states.sizes):
         label = f"{run.method}: {own[0]:,} of the black"
-        ax.scatter([], [], s=12, color=colour, label=literal(label))
+        ax.scatter([], [], s=12, color=colour, label=wrapped(label, 40))
     ax.set(xticks=[], yticks=[])
     ax.set_title("the same, by the method that visited them", fontsize=8)
     legend(ax, 1)
@@ -385,7 +385,7 @@ def plot_actions(ax, run: Run, actions: Actions) -> None:
     for i, colour in enumerate(colours(k)):
         ax.scatter([], [], s=12, color=colour, label=str(i))
     ax.set(xticks=[], yticks=[])
-    name = literal(f"{run.method}, seed {run.seed}")
+    name = wrapped(f"{run.method}, seed {run.seed}")
     about = f"actions in the black states; silhouette {actions.silhouettes[0, 0]:.2f}"
     ax.set_title(f"{name}\n{about}", fontsize=8)
     legend(ax, min(k, 8))

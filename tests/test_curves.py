@@ -28,7 +28,7 @@ def plotted(monkeypatch):
 
 
 def lines_of(ax) -> dict[str, np.ndarray]:
-    """What is plotted, points (T, 2), by its label in the legend"""
+    """What is plotted, points (T, 2), by its method"""
     return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
 
 
@@ -38,8 +38,11 @@ def only_line(figure) -> np.ndarray:
     return points
 
 
-def legend_of(ax) -> list[str]:
-    return [text.get_text() for text in ax.get_legend().get_texts()]
+def legend_of(figure) -> list[str]:
+    """The one below all panels"""
+    (legend,) = figure.legends
+    assert not any(ax.get_legend() for ax in figure.axes)
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def test_a_panel_an_environment_and_a_line_a_method(tmp_path, plotted):
@@ -49,12 +52,13 @@ def test_a_panel_an_environment_and_a_line_a_method(tmp_path, plotted):
         seeds(tmp_path, "sac", [scale, 2 * scale, 1.5 * scale], k=4, env_id=env)
     figure, notes = plotted(tmp_path)
     assert notes == []
-    assert figure.get_supylabel() == "evaluation return, mean and 95 % interval"
+    ylabels = [ax.get_ylabel() for ax in figure.axes]
+    assert ylabels == ["evaluation return,\nmean and 95 % interval", ""] * 2
     assert [ax.get_title() for ax in figure.axes] == list(scales)
-    means = {"SAC (n = 3)": 3, "PMOE-SAC K=4 (n = 3)": 1.5}
+    means = {"SAC": 3, "PMOE-SAC K=4": 1.5}
+    assert legend_of(figure) == ["SAC (n = 3)", "PMOE-SAC K=4 (n = 3)"]
     for ax, scale in zip(figure.axes, scales.values()):
         assert ax.get_xlabel() == "environment steps"
-        assert legend_of(ax) == list(means)
         lines = lines_of(ax)
         assert list(lines) == list(means)
         for label, mean in means.items():
@@ -76,6 +80,24 @@ def test_a_panel_an_environment_and_a_line_a_method(tmp_path, plotted):
         assert 6 * scale < ends.max() <= 25 * scale
 
 
+def test_one_legend_says_of_all_panels_how_many_runs_there_are(tmp_path, plotted):
+    for env, n in (("Ant-v4", 3), ("Hopper-v4", 2)):
+        seeds(tmp_path, "sac", range(n), env_id=env)
+    seeds(tmp_path, "sac", [1], k=1, env_id="Hopper-v4")
+    figure, _ = plotted(tmp_path)
+    assert legend_of(figure) == ["SAC (n = 1)", "PMOE-SAC K=4 (n = 2 to 3)"]
+
+
+def test_steps_are_thousands_and_millions_without_a_power_beside_the_axis(tmp_path, plotted):
+    make(tmp_path)
+    figure, _ = plotted(tmp_path)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    texts = {text.get_text() for text in ax.get_xticklabels()}
+    assert {"400k", "1M"} <= texts
+    assert ax.xaxis.get_offset_text().get_text() == ""
+
+
 def test_lines_look_as_their_methods(tmp_path, plotted):
     for k in (1, 8):
         make(tmp_path, k=k)
@@ -92,15 +114,15 @@ def test_interquartile_means(tmp_path, plotted):
     seeds(tmp_path, "sac", [1, 2, 3, 4, 100])
     figure, _ = plotted(tmp_path, center="iqm")
     np.testing.assert_allclose(only_line(figure)[:, 1], 3 * UNIT)
-    assert figure.get_supylabel() == "evaluation return, IQM and 95 % interval"
+    assert figure.axes[0].get_ylabel() == "evaluation return,\nIQM and 95 % interval"
 
 
 def test_training_returns(tmp_path, plotted):
     seeds(tmp_path, "sac", [1, 3])
     figure, _ = plotted(tmp_path, metric="train")
     np.testing.assert_allclose(only_line(figure)[:, 1], 1000 + 2 * UNIT)
-    assert legend_of(figure.axes[0]) == ["PMOE-SAC K=4 (n = 2)"]
-    assert figure.get_supylabel().startswith("training return")
+    assert legend_of(figure) == ["PMOE-SAC K=4 (n = 2)"]
+    assert figure.axes[0].get_ylabel().startswith("training return")
 
 
 def test_seeds_shown(tmp_path, plotted):
@@ -109,7 +131,7 @@ def test_seeds_shown(tmp_path, plotted):
     figure, _ = plotted(tmp_path, show_seeds=True)
     (ax,) = figure.axes
     mean, *thin = ax.get_lines()
-    assert len(legend_of(ax)) == 1
+    assert len(legend_of(figure)) == 1
     for area, line in zip(areas, thin, strict=True):
         np.testing.assert_allclose(line.get_ydata(), area * UNIT)
         assert line.get_color() == mean.get_color()
@@ -154,7 +176,7 @@ def test_seeds_evaluated_at_different_intervals(tmp_path, plotted):
     make(tmp_path, seed=1, total_timesteps=400, **often)
     make(tmp_path, seed=2, total_timesteps=400, **seldom)
     figure, notes = plotted(tmp_path)
-    assert legend_of(figure.axes[0]) == ["PMOE-SAC K=4 (n = 2)"]
+    assert legend_of(figure) == ["PMOE-SAC K=4 (n = 2)"]
     expected = [[200, (8 + 10) / 2], [300, (0 + 20) / 2], [400, (4 + 30) / 2]]
     np.testing.assert_allclose(only_line(figure), expected)
     assert notes == []
@@ -185,7 +207,7 @@ def test_seeds_without_a_step_in_common_are_named(tmp_path, plotted):
     make(tmp_path, seed=2, steps=[300, 500], returns=[1, 2], done=False)
     make(tmp_path, seed=1, k=1)
     figure, notes = plotted(tmp_path)
-    assert legend_of(figure.axes[0]) == ["SAC (n = 1)"]
+    assert legend_of(figure) == ["SAC (n = 1)"]
     assert notes == ["Hopper-v4, PMOE-SAC K=4: its seeds have no steps in common yet; not plotted"]
 
 
@@ -217,7 +239,7 @@ def test_hours(tmp_path, plotted):
     make(tmp_path, k=1, done=False)
     figure, (note,) = plotted(tmp_path, x="time")
     (ax,) = figure.axes
-    assert legend_of(ax) == ["PMOE-SAC K=4 (n = 2)"]
+    assert legend_of(figure) == ["PMOE-SAC K=4 (n = 2)"]
     assert ax.get_xlabel() == "hours"
     x, y = only_line(figure).T
     np.testing.assert_allclose(x, [1, 1.5, 2])

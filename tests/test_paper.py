@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from common import refused
 from runs_on_disk import UNIT, make, records_of, seeds, words_of
 
 from pmoe.plots import paper, runs
@@ -31,9 +32,9 @@ def paper_runs(root, item, version="v4"):
         make(root, ALGO[row["method"]], area * UNIT, k=paper_k(row), env_id=f"{row['env']}-{version}")
 
 
-def printed_tables(root) -> list[Path]:
+def printed_tables(root, always=False) -> list[Path]:
     found, _ = runs.find([root])
-    files, _ = paper.report(found, root, "mean", "eval")
+    files, _ = paper.report(found, root, "mean", "eval", always)
     return files
 
 
@@ -119,6 +120,59 @@ def test_runs_that_are_not_in_a_table_do_not_shorten_its_comparison(tmp_path):
     assert note.endswith("3 runs go further")
     text = (tmp_path / "table2.md").read_text()
     assert "Compared: Hopper-v4, 1,000,000 steps from 500,000 to 1,000,000, 3 runs or more" in text
+
+
+@pytest.fixture
+def short(tmp_path):
+    """Runs on Hopper that are short, and on Ant that are as long as the paper's"""
+    for env, steps in (("Hopper-v4", 50_000), ("Ant-v4", 1_000_000)):
+        for k, area in ((1, 200), (4, 300)):
+            seeds(tmp_path / "runs", "sac", [area] * 3, k=k, env_id=env, total_timesteps=steps)
+    return tmp_path / "runs"
+
+
+def test_no_printed_numbers_below_runs_of_another_length(pmoe_here, short, tmp_path):
+    result = pmoe_here("plot", short, "--auc")
+    assert result.returncode == 0
+    _, rows = markdown_of(tmp_path / "figures/table2.md")
+    assert rows[1:] == [
+        ["SAC", "100.0", "100.0"],
+        ["printed", "100", ""],
+        ["PMOE-SAC K=4", "150.0 (150.0, 150.0)", "150.0 (150.0, 150.0)"],
+        ["printed", "113.4", ""],
+    ]
+    note = "table 2: no printed numbers below shorter or longer runs: Hopper-v4 (50,000); "
+    assert note + "the paper's runs are 1,000,000 steps long; --printed shows its numbers" in result.stdout
+
+
+def test_of_short_runs_alone_there_is_no_printed_row(short):
+    printed_tables(short / "Hopper-v4")
+    _, rows = markdown_of(short / "Hopper-v4/table2.md")
+    assert [row[0] for row in rows] == ["", "SAC", "PMOE-SAC K=4"]
+    assert "Printed" not in (short / "Hopper-v4/table2.md").read_text()
+
+
+def test_printed_numbers_below_short_runs_where_they_are_asked_for(pmoe_here, short, tmp_path):
+    """With both lengths below the table"""
+    result = pmoe_here("plot", short, "--auc", "--printed")
+    assert result.returncode == 0
+    _, rows = markdown_of(tmp_path / "figures/table2.md")
+    assert rows[4] == ["printed", "113.4", "115.4"]
+    text = (tmp_path / "figures/table2.md").read_text()
+    assert "Compared: Ant-v4, 1,000,000 steps from" in text
+    assert "Hopper-v4, 50,000 steps from" in text
+    assert "the paper's settings, 1,000,000 steps" in text
+    refused(pmoe_here("plot", short, "--printed"), "--printed is for --auc")
+
+
+def test_a_table_of_methods_that_have_other_names(tmp_path):
+    seeds(tmp_path, "gating-sac", [300] * 3)
+    seeds(tmp_path, "sac", [200] * 3, k=1)
+    found, _ = runs.find([tmp_path])
+    runs.relabel(found, ["sac-k1=Plain", "gating-sac-k4=Theirs"])
+    paper.report(found, tmp_path, "mean", "eval")
+    _, rows = markdown_of(tmp_path / "table2.md")
+    assert [row[0] for row in rows] == ["", "Plain", "printed", "Theirs", "printed"]
 
 
 @pytest.mark.parametrize("item", paper.TABLES)

@@ -198,7 +198,7 @@ def test_help_of_plot(pmoe_here, monkeypatch):
         "seed",
         "out",
     ]
-    options += ["routing", "primitives", "tsne", "episodes", "states", "only-primitives"]
+    options += ["label", "printed", "routing", "primitives", "tsne", "episodes", "states", "only-primitives"]
     for option in options:
         assert f"--{option} " in text
 

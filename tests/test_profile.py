@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from matplotlib import pyplot
-from runs_on_disk import compared, make, seeds
+from runs_on_disk import make, seeds
 
-from pmoe.plots import profile, runs
+from pmoe.plots import auc, profile, runs
 
 
 @pytest.fixture
@@ -18,10 +18,11 @@ def kept(monkeypatch):
     pyplot.close("all")
 
 
-def plot(root):
+def plot(root, labels=()):
     """The files, and notes"""
     found, _ = runs.find([root])
-    tasks, _ = compared(root)
+    runs.relabel(found, labels)
+    tasks, _ = auc.compare(found)
     return profile.plot(tasks, found, root, "mean")
 
 
@@ -37,16 +38,19 @@ def test_profiles(tmp_path, kept):
     assert note.startswith("MRP K=5 is not among 2 environments")
 
     both, alone = kept[0].axes
-    assert "Ant-v4, Hopper-v4" in both.get_title()
+    assert "Ant-v4, Hopper-v4" in both.get_title().replace("\n", " ")
     assert "Hopper-v5" in alone.get_title()
     sac = {60: 1, 99: 1, 102: 0}
     pmoe = {48: 1, 75: 0.75, 125: 0.5, 198: 0.25}
     # Environments count the same.
     pmoe_in_both = {threshold: (share + 1) / 2 for threshold, share in pmoe.items()}
     expected = [
-        (both, {"SAC (n = 6)": sac, "PMOE-SAC K=2 (n = 5)": pmoe_in_both}),
-        (alone, {"SAC (n = 3)": sac, "PMOE-SAC K=2 (n = 4)": pmoe}),
+        (both, {"SAC": sac, "PMOE-SAC K=2": pmoe_in_both}),
+        (alone, {"SAC": sac, "PMOE-SAC K=2": pmoe}),
     ]
+    (legend,) = kept[0].legends
+    entries = [text.get_text() for text in legend.get_texts()]
+    assert entries == ["SAC (n = 3 to 6)", "PMOE-SAC K=2 (n = 4 to 5)"]
     for ax, shares in expected:
         assert "% of SAC" in ax.get_xlabel()
         assert ax.get_ylabel() == "fraction of runs above"
@@ -73,7 +77,17 @@ def test_a_title_names_few_environments_and_counts_many(tmp_path, kept):
         make(tmp_path, k=1, env_id=env)
     plot(tmp_path)
     (ax,) = kept[0].axes
-    assert ax.get_title() == "3 environments, 1,000,000 steps, SAC family"
+    assert ax.get_title().replace("\n", " ") == "3 environments, 1,000,000 steps, SAC family"
+
+
+def test_methods_that_are_called_alike_are_one_line(tmp_path, kept):
+    """As the paper's PMOE, whose K differs between tasks"""
+    for env, k in (("Ant-v4", 4), ("Hopper-v4", 2)):
+        for method in (1, k):
+            seeds(tmp_path, "sac", [1, 2], k=method, env_id=env)
+    plot(tmp_path, ["sac-k4=Ours", "sac-k2=Ours"])
+    (ax,) = kept[0].axes
+    assert [line.get_label() for line in ax.get_lines()] == ["SAC", "Ours"]
 
 
 def test_no_profile_without_percents(tmp_path):

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from common import ALGORITHMS, MODULES
+from common import ALGORITHMS, MODULES, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runs_on_disk import HEADER, UNIT, edit, labels, make, put, read_all, remove, seeds, set_arg
@@ -55,14 +55,17 @@ def test_what_has_no_say_in_what_is_learnt_is_the_same_for_plots_as_for_algorith
     "one, other, expected",
     [
         ({}, {"learning_rate": 3e-4}, ["learning_rate=0.001", "learning_rate=0.0003"]),
+        ({}, {"gamma": 0.9, "tau": 0.1}, ["", "gamma=0.9 tau=0.1"]),
         ({"alpha": "auto"}, {"alpha": 0.1}, ["alpha=auto", "alpha=0.1"]),
         ({"gamma": 0.9, "tau": 0.1}, {"gamma": 0.8}, ["gamma=0.9 tau=0.1", "gamma=0.8 tau=0.005"]),
         ({"tag": "one"}, {"tag": "other"}, ["one", "other"]),
         ({}, {"tag": "mine"}, ["", "mine"]),
-        ({"tag": "one"}, {"tag": "two", "gamma": 0.9}, ["one gamma=0.99", "two gamma=0.9"]),
+        ({}, {"tag": "mine", "gamma": 0.9}, ["", "mine"]),
+        ({"gamma": 0.8}, {"tag": "mine", "gamma": 0.9}, ["gamma=0.8", "mine"]),
+        ({"tag": "one"}, {"tag": "two", "gamma": 0.9}, ["one", "two"]),
     ],
 )
-def test_a_label_names_what_differs(tmp_path, one, other, expected):
+def test_a_label_is_the_tag_or_else_what_differs(tmp_path, one, other, expected):
     for fields in (one, other):
         seeds(tmp_path, "sac", [1, 2], **fields)
     seeds(tmp_path, "gating-sac", [1], gamma=0.7, tag="alone")  # of one configuration
@@ -71,6 +74,51 @@ def test_a_label_names_what_differs(tmp_path, one, other, expected):
     assert {run.method for run in found} == methods | {"Gating K=4"}
     assert len(found) == 5
     assert not notes
+
+
+def test_a_tag_that_stands_for_two_configurations_is_not_enough(tmp_path):
+    """Else their runs would be pooled."""
+    make(tmp_path / "a", tag="mine")
+    make(tmp_path / "b", tag="mine", gamma=0.9)
+    make(tmp_path / "c", tag="other", gamma=0.8)
+    methods = {f"PMOE-SAC K=4 {words}" for words in ("mine gamma=0.99", "mine gamma=0.9", "other")}
+    assert set(labels(tmp_path).values()) == methods
+
+
+def test_two_defaults_are_both_named(tmp_path):
+    """Of runs before and after a default changed, in folders of one name"""
+    make(tmp_path / "before")
+    set_arg("gamma", 0.9)(make(tmp_path / "after"))
+    assert set(labels(tmp_path).values()) == {"PMOE-SAC K=4 gamma=0.99", "PMOE-SAC K=4 gamma=0.9"}
+
+
+def test_a_folders_name_or_a_label_says_what_is_renamed(tmp_path):
+    make(tmp_path)
+    make(tmp_path, k=1)
+    folder = make(tmp_path, gamma=0.9).parent.name
+    make(tmp_path, gamma=0.9, env_id="Ant-v4")
+    found, _ = runs.find([tmp_path])
+    runs.relabel(found, [f"{folder}=Mine, a=b", "PMOE-SAC K=4 gamma=0.99=Plain"])
+    methods = {(run.env, run.method) for run in found}
+    named = {(env, "Mine, a=b") for env in ("Ant-v4", "Hopper-v4")}
+    assert methods == named | {("Hopper-v4", "SAC"), ("Hopper-v4", "Plain")}
+
+
+@pytest.mark.parametrize(
+    "label, words",
+    [
+        ("sac-k5=Mine", ["--label sac-k5=Mine: no run is called so", "nearest: sac-k4"]),
+        ("PMOE-SAC K=5=Mine", ["nearest: PMOE-SAC K"]),
+        ("sac-k4", ["give NAME=TEXT, as in sac-k4=Mine"]),
+        ("sac-k4=", ["give NAME=TEXT"]),
+        ("sac-k4=SAC", ["SAC and PMOE-SAC K=4 would both be called 'SAC', on Hopper-v4"]),
+    ],
+)
+def test_names_that_cannot_be(pmoe_here, tmp_path, label, words):
+    make(tmp_path / "runs", k=1)
+    make(tmp_path / "runs")
+    refused(pmoe_here("plot", "runs", "--label", label), *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_what_has_no_say_in_what_is_learnt_makes_no_other_method(tmp_path):

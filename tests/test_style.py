@@ -29,11 +29,12 @@ def test_a_method_looks_the_same_in_every_figure(tmp_path):
         assert look == many[name]
 
 
-def test_a_variant_beside_it_does_not_change_how_a_method_looks(tmp_path):
-    alone = looks_of(tmp_path, 4)
-    beside = looks_of(tmp_path, 4, tag="mine")
+@pytest.mark.parametrize("setting", [{"tag": "mine"}, {"gamma": 0.9}, {"gamma": 0.9, "tau": 0.1}])
+def test_a_variant_beside_it_does_not_change_how_a_method_looks(tmp_path, setting):
+    (alone,) = looks_of(tmp_path, 4).values()
+    beside = list(looks_of(tmp_path, 4, **setting).values())
     assert len(beside) == 2
-    assert beside["PMOE-SAC K=4"] == alone["PMOE-SAC K=4"]
+    assert alone in beside
 
 
 @pytest.mark.parametrize(
@@ -54,8 +55,35 @@ def test_no_two_methods_look_alike(tmp_path, algos, ks):
 def test_variants_do_not_look_alike(tmp_path):
     for rate in (1e-3, 3e-4, 1e-4, 3e-5):
         found = looks_of(tmp_path, 1, 4, learning_rate=rate)
-    assert len(found) == 10  # with the plain ones
-    assert len(set(found.values())) == 10
+    assert len(found) == 8
+    assert len(set(found.values())) == 8
+
+
+def test_settings_of_one_method_differ_in_colour_dash_and_marker(tmp_path):
+    for i, rate in enumerate((1e-3, 3e-4, 1e-4, 3e-5)):
+        found = looks_of(tmp_path, 4, learning_rate=rate, seed=i)
+    columns = list(zip(*[(look[:3], *look[3:5]) for look in found.values()]))
+    for column in columns:
+        assert len(set(column)) == 4
+
+
+def test_what_a_method_is_called_does_not_change_how_it_looks(tmp_path):
+    make(tmp_path)
+    make(tmp_path, gamma=0.9)
+    found, _ = runs.find([tmp_path])
+    before = list(style.styles(found).values())
+    runs.relabel(found, ["PMOE-SAC K=4 gamma=0.9=A", "PMOE-SAC K=4 gamma=0.99=B"])
+    after = style.styles(found)
+    assert list(after) == ["A", "B"]
+    assert list(after.values()) == before
+
+
+def test_long_words_are_broken_after_a_mark():
+    text = "PMOE-SAC K=4 a_tag_of_many_words_that_goes_on learning_rate=0.1"
+    lines = style.wrapped(text, 20).splitlines()
+    assert lines == ["PMOE-SAC K=4", "a_tag_of_many_words_", "that_goes_on", "learning_rate=0.1"]
+    assert style.wrapped("x" * 30, 20).splitlines() == ["x" * 20, "x" * 10]
+    assert style.wrapped("_a $b", 20) == r" _a \$b"
 
 
 def test_forks_of_one_name_do_not_look_alike(tmp_path):
