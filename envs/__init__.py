@@ -9,6 +9,8 @@ from importlib import import_module
 
 import gymnasium as gym
 
+from .suites import load_suite
+
 # By ID: where the class is, and the time limit
 OURS = {
     "TargetReaching-v0": ("pmoe.envs.target_reaching:TargetReaching", 200),
@@ -22,11 +24,12 @@ for name, (place, limit) in OURS.items():
 
 
 def load_module(env_id: str) -> None:
-    """Imports the module of MODULE:ID, which may lie in the current folder. ValueError: it does not
-    import."""
+    """Imports the module of MODULE:ID, which may lie in the current folder, or the suite that an ID is of.
+    ValueError: the module does not import; Gymnasium's errors: the suite does not."""
     name, _, _ = env_id.partition(",")
     module, colon, _ = name.rpartition(":")
     if not colon:
+        load_suite(env_id)
         return
     here = os.getcwd()
     # Last, as a random.py there must not take the place of Python's own.
@@ -55,4 +58,5 @@ def make(env_id: str, **kwargs) -> gym.Env:
         except (ValueError, SyntaxError):
             line = f"{option} is not a number, True, False, None, or text in single quotes"
             raise ValueError(line) from None
+    load_suite(name)
     return gym.make(name, **kwargs)
