@@ -28,7 +28,7 @@ def register(name: str) -> None:
     limit = getattr(envpool.make_spec(task).config, "max_episode_steps", None)
     gym.register(
         name,
-        Pooled,
+        "pmoe.envs.envpool:Pooled",
         max_episode_steps=limit,
         disable_env_checker=True,  # float64 in a Box of float32 is EnvPool's way
         kwargs={"task": task},

@@ -2,7 +2,9 @@
 `EnvPool/MetaWorld-Reach-v3`, `PointMaze_UMaze-v3`. A suite is imported when one of its environments is asked
 for, and not before: that takes seconds."""
 
+import contextlib
 import difflib
+import io
 import re
 import warnings
 from importlib import import_module, metadata, util
@@ -54,8 +56,9 @@ def import_suite(beginning: str, packages: tuple[str, ...], extra: str) -> None:
         if not util.find_spec(package):
             raise DependencyNotInstalled(f"{suite} needs {package}: {install}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as that there is no screen
+        # They tell of other tasks, or that there is no screen.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
             for package in packages:
                 import_module(package)
             if "dm_control" in packages:
