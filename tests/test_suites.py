@@ -3,24 +3,17 @@
 import subprocess
 import sys
 import time
-from importlib import util
 from types import ModuleType, SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from common import PMOE, failed, files_below, flags, json_of, refused, run_at, same_runs
+from common import PMOE, failed, files_below, flags, json_of, needs, refused, run_at, same_runs
 
 from pmoe import envs
 from pmoe.envs import suites
 
 SHORT_RUN = {"total_timesteps": 300, "checkpoint_every": 50, "eval_every": 150, "eval_episodes": 1}
-
-
-def needs(package: str):
-    """A mark: the test is one of the suites', and skipped without this package"""
-    missing = pytest.mark.skipif(not util.find_spec(package), reason=f"{package} is not installed")
-    return [pytest.mark.suites, missing]
 
 
 EACH = [
@@ -120,7 +113,7 @@ def without(monkeypatch):
     """Hides a package, as if it were not installed"""
 
     def hide(package):
-        find = util.find_spec
+        find = suites.util.find_spec
         monkeypatch.setattr(suites.util, "find_spec", lambda name: None if name == package else find(name))
         for name in list(gym.registry):
             if name.startswith(tuple(suites.SUITES)):
