@@ -24,13 +24,20 @@ for name, (place, limit) in OURS.items():
 
 
 def load_module(env_id: str) -> None:
-    """Imports the module of MODULE:ID, which may lie in the current folder, or the suite that an ID is of.
-    ValueError: the module does not import; Gymnasium's errors: the suite does not."""
+    """Imports the module of MODULE:ID, which may lie in the current folder, and the suite that an ID is of.
+    ValueError: they do not import, or the suite has no such environment."""
     name, _, _ = env_id.partition(",")
     module, colon, _ = name.rpartition(":")
-    if not colon:
+    if colon:
+        import_here(module)
+    try:
         load_suite(env_id)
-        return
+    except gym.error.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def import_here(module: str) -> None:
+    """Imports a module, which may lie in the current folder. ValueError: it does not import."""
     here = os.getcwd()
     # Last, as a random.py there must not take the place of Python's own.
     if here not in sys.path:

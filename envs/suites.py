@@ -34,18 +34,18 @@ def load_suite(env_id: str) -> None:
     not installed or does not run, or it has no such environment."""
     name, _, _ = env_id.partition(",")
     _, _, name = name.rpartition(":")
-    if name in gym.registry:
-        return
-    for beginning, (packages, extra) in SUITES.items():
-        if name.startswith(beginning):
-            import_suite(beginning, packages, extra)
-            finish(name)
-            return
-    namespace, slash, _ = name.partition("/")
-    near = difflib.get_close_matches(namespace.lower(), map(str.lower, NAMESPACES), 1)
-    if slash and near:
-        (right,) = [known for known in NAMESPACES if known.lower() == near[0]]
-        raise NamespaceNotFound(f"Namespace {namespace} not found. Did you mean: `{right}`?")
+    if name not in gym.registry:
+        for beginning, (packages, extra) in SUITES.items():
+            if name.startswith(beginning):
+                import_suite(beginning, packages, extra)
+        if name.startswith("EnvPool/"):
+            from .envpool import register
+
+            register(name)
+        check_namespace(name)
+    # dm_control's suite ends its episodes itself, and its environments do not say when.
+    if re.fullmatch(r"dm_control/(?!lqr)\w+-\w+-v0", name) and name in gym.registry:
+        gym.registry[name].max_episode_steps = DMC_STEPS
 
 
 def import_suite(beginning: str, packages: tuple[str, ...], extra: str) -> None:
@@ -70,12 +70,13 @@ def import_suite(beginning: str, packages: tuple[str, ...], extra: str) -> None:
         raise DependencyNotInstalled(message) from None
 
 
-def finish(name: str) -> None:
-    """What the import of its suite does not do by itself for an environment"""
-    if name.startswith("EnvPool/"):
-        from .envpool import register
-
-        register(name)
-    # dm_control's suite ends its episodes itself, and its environments do not say when.
-    if re.fullmatch(r"dm_control/(?!lqr)\w+-\w+-v0", name) and name in gym.registry:
-        gym.registry[name].max_episode_steps = DMC_STEPS
+def check_namespace(name: str) -> None:
+    """NamespaceNotFound: NAME/TASK is almost a suite's, of which Gymnasium knows nothing yet."""
+    namespace, slash, _ = name.partition("/")
+    if not slash or namespace in NAMESPACES:
+        return
+    by_lower = {known.lower(): known for known in NAMESPACES}
+    near = difflib.get_close_matches(namespace.lower(), by_lower, 1)
+    if near:
+        message = f"Namespace {namespace} not found. Did you mean: `{by_lower[near[0]]}`?"
+        raise NamespaceNotFound(message)

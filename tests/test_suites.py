@@ -128,7 +128,7 @@ def without(monkeypatch):
         ("dm_control/walker-walk-v0", "shimmy", "dmc"),
         ("EnvPool/MetaWorld-Reach-v3,partially_observable=True", "envpool", "envpool"),
         ("PointMaze_UMaze-v3", "gymnasium_robotics", "robotics"),
-        ("gymnasium:AntMaze_UMaze-v5", "gymnasium_robotics", "robotics"),
+        ("gymnasium:AntMaze_UMaze-v5", "gymnasium_robotics", "robotics"),  # a module that has none
     ],
 )
 def test_a_suite_that_is_missing(pmoe_here, without, tmp_path, env_id, package, extra):
