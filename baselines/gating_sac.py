@@ -672,7 +672,7 @@ class Envs:
 def make_env(env_id: str, **kwargs) -> gym.Env:
     """gym.make of ID[,option=value,...]; values are numbers, True, False, None or text in single quotes"""
     with contextlib.suppress(ModuleNotFoundError):
-        import_module("pmoe.envs")  # registers its environments, where pmoe is installed
+        import_module("pmoe.envs").load_suite(env_id)  # where pmoe is installed: it registers environments
     outside_quotes = r"(?=(?:[^']*'[^']*')*[^']*$)"  # an even number of quotes follows
     name, *options = re.split(rf",(?=\w+=){outside_quotes}", env_id)
     for option in options:
@@ -1105,8 +1105,8 @@ class Runs:
         config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
         config |= {"compiled": self.compiles, "command": sys.argv, "commit": commit_of(file)}
         config["env"] = self.envs.envs[0].spec.id  # with its version, which the option may leave out
-        packages = ("torch", "gymnasium", "mujoco", "numpy")
-        config["versions"] = {name: metadata.version(name) for name in packages}
+        packages = {"torch", "gymnasium", "numpy", "mujoco", "dm_control", "envpool", "gymnasium_robotics"}
+        config["versions"] = {name: metadata.version(name) for name in sorted(packages & set(sys.modules))}
         config["args"] = self.args_of(s)
         write_json(path / "config.json", config)
         shutil.copyfile(file, path / "source.py")

@@ -10,6 +10,8 @@ from importlib import import_module
 
 import gymnasium as gym
 
+from .suites import load_suite
+
 # By ID: where the class is, and the time limit
 OURS = {
     "TargetReaching-v0": ("pmoe.envs.target_reaching:TargetReaching", 200),
@@ -23,12 +25,20 @@ for name, (place, limit) in OURS.items():
 
 
 def load_module(env_id: str) -> None:
-    """Imports the module of MODULE:ID, which may lie in the current folder. ValueError: it does not
-    import."""
+    """Imports the module of MODULE:ID, which may lie in the current folder, and the suite that an ID is of.
+    ValueError: they do not import, or the suite has no such environment."""
     name, _, _ = env_id.partition(",")
     module, colon, _ = name.rpartition(":")
-    if not colon:
-        return
+    if colon:
+        import_here(module)
+    try:
+        load_suite(env_id)
+    except gym.error.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def import_here(module: str) -> None:
+    """Imports a module, which may lie in the current folder. ValueError: it does not import."""
     here = os.getcwd()
     # Last, as a random.py there must not take the place of Python's own.
     if here not in sys.path:
@@ -75,4 +85,5 @@ def make(env_id: str, **kwargs) -> gym.Env:
         except (ValueError, SyntaxError):
             line = f"{option} is not a number, True, False, None, or text in single quotes"
             raise ValueError(line) from None
+    load_suite(name)
     return gym.make(name, **kwargs)

@@ -4,10 +4,12 @@ import csv
 import json
 import re
 import sys
+from importlib import util
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch
 
 from pmoe import pmoe_sac
@@ -171,6 +173,15 @@ TOYS = {
 for name, kwargs in TOYS.items():
     gym.register(name, Toy, kwargs=kwargs)
 gym.register("ToyUnits-v0", ToyUnits)
+
+
+# Suites of other projects
+
+
+def needs(package: str) -> list:
+    """Marks of a test or a parameter: it is of a suite, and skipped where this package is not installed."""
+    is_missing = util.find_spec(package) is None
+    return [pytest.mark.suites, pytest.mark.skipif(is_missing, reason=f"{package} is not installed")]
 
 
 # Runs

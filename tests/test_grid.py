@@ -10,7 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from common import ALGORITHMS, MODULES, ROOT, Toy, refused
+from common import ALGORITHMS, MODULES, ROOT, Toy, needs, refused
 from grid_tools import SAC, read, text_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -331,6 +331,29 @@ TABLE_2 = methods_of(PAPER_SAC, ("sac", 1), ("sac", None), ("gating-sac", None),
 PPO = (("dac", 4), ("mcp-ppo", None), ("ppo", None))
 MRP = (("sac", 1), ("sac", None), ("mrp-sac", None), ("reinforce-sac", None), ("gumbel-sac", None))
 MODES = (("gating-sac", None), ("mcp-sac", None), ("ppo", None), ("dac", None), *MRP)
+SUITES = {"mrp_dmc.toml": "shimmy", "mrp_metaworld.toml": "envpool"}
+DMC = [
+    "dm_control/walker-walk-v0",
+    "dm_control/cheetah-run-v0",
+    "dm_control/hopper-hop-v0",
+    "dm_control/quadruped-run-v0",
+    "dm_control/finger-turn_hard-v0",
+    "dm_control/cartpole-swingup_sparse-v0",
+    "dm_control/acrobot-swingup_sparse-v0",
+    "dm_control/ball_in_cup-catch-v0",
+]
+METAWORLD = [
+    "EnvPool/MetaWorld-Reach-v3",
+    "EnvPool/MetaWorld-Push-v3",
+    "EnvPool/MetaWorld-PickPlace-v3",
+    "EnvPool/MetaWorld-DoorOpen-v3",
+    "EnvPool/MetaWorld-DrawerOpen-v3",
+    "EnvPool/MetaWorld-DrawerClose-v3",
+    "EnvPool/MetaWorld-ButtonPressTopdown-v3",
+    "EnvPool/MetaWorld-PegInsertSide-v3",
+    "EnvPool/MetaWorld-WindowOpen-v3",
+    "EnvPool/MetaWorld-WindowClose-v3",
+]
 SEEDS = {"modes.toml": [range(11, 21), range(11, 16)]}  # else from 1 on
 CONTENT = {  # methods and K, by environment; seeds; options that are not the defaults
     "table2.toml": (TABLE_2, 5, {}),
@@ -422,6 +445,8 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
         },
     ),
     "mrp.toml": (methods_of(dict.fromkeys(MUJOCO, 5), *MRP), 5, {"alpha": {"auto"}}),
+    "mrp_dmc.toml": (methods_of(dict.fromkeys(DMC, 5), *MRP), 5, {"alpha": {"auto"}}),
+    "mrp_metaworld.toml": (methods_of(dict.fromkeys(METAWORLD, 5), *MRP), 5, {"alpha": {"auto"}}),
     "quick.toml": (
         methods_of({"HalfCheetah-v4": 4, "Hopper-v4": 4}, *PPO),
         3,
@@ -434,7 +459,13 @@ def test_the_grids_are_those_of_the_table():
     assert GRIDS == sorted(CONTENT)
 
 
-@pytest.fixture(params=GRIDS)
+def of_suite(name: str):
+    """A grid's name, marked where its environments are of a suite, which may not be installed"""
+    marks = needs(SUITES[name]) if name in SUITES else []
+    return pytest.param(name, marks=marks)
+
+
+@pytest.fixture(params=map(of_suite, GRIDS))
 def own_grid(request):
     ours = ("figure3.toml", "figure5.toml", "modes.toml")
     if request.param in ours and "TargetReaching-v0" not in gym.registry:

@@ -1,0 +1,178 @@
+"""Environments of other projects' suites: one of each, where it is installed (docs/suites.md)."""
+
+import subprocess
+import sys
+import time
+from types import ModuleType, SimpleNamespace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from common import PMOE, failed, files_below, flags, json_of, needs, refused, run_at, same_runs
+
+from pmoe import envs
+from pmoe.envs import suites
+
+SHORT_RUN = {"total_timesteps": 300, "checkpoint_every": 50, "eval_every": 150, "eval_episodes": 1}
+
+
+EACH = [
+    pytest.param("dm_control/walker-walk-v0", "dm_control", 1000, marks=needs("shimmy")),
+    pytest.param("EnvPool/MetaWorld-Reach-v3", "envpool", 500, marks=needs("envpool")),
+    pytest.param("PointMaze_UMaze-v3", "gymnasium_robotics", 300, marks=needs("gymnasium_robotics")),
+    pytest.param("AntMaze_UMaze-v5", "gymnasium_robotics", 700, marks=needs("gymnasium_robotics")),
+]
+
+
+# ------------------------------------------------------------------------------------------- where they are
+
+
+@pytest.mark.parametrize("env_id, package, limit", EACH)
+def test_trains_is_killed_resumed_and_evaluated(pmoe, tmp_path, env_id, package, limit):
+    """As if never stopped, though it was killed in the middle of an episode that was not the first"""
+    assert envs.make(env_id).spec.max_episode_steps == limit
+    env_id += ",max_episode_steps=80"
+    command = ["run", "mrp-sac", *flags("mrp-sac", env=env_id, **SHORT_RUN)]
+    straight = subprocess.Popen([PMOE, *map(str, command), "--run-dir", "straight"], cwd=tmp_path)
+    command += ["--run-dir", "killed"]
+    process = subprocess.Popen([PMOE, *map(str, command)], cwd=tmp_path)
+    while process.poll() is None and not list(tmp_path.glob("killed/*/*/*/checkpoint/*[12]?0.pt")):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -9
+    resumed = pmoe(*command, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "cannot be resumed exactly" not in resumed.stdout
+    assert straight.wait() == 0
+    same_runs(tmp_path / "straight", tmp_path / "killed", seeds=1)
+
+    path = run_at(tmp_path / "killed").path
+    versions = json_of(path / "config.json")["versions"]
+    assert package in versions
+    assert ("mujoco" in versions) == (package != "envpool")
+    result = pmoe("eval", path, "--episodes", 2)
+    assert result.returncode == 0, result.stderr
+    assert env_id in result.stdout
+
+
+@pytest.mark.parametrize(
+    "env_id, right",
+    [
+        pytest.param("dm_control/walker-wlak-v0", "`walker-walk`", marks=needs("shimmy")),
+        pytest.param("EnvPool/MetaWorld-Raech-v3", "`EnvPool/MetaWorld-Reach-v3`", marks=needs("envpool")),
+        pytest.param("EnvPool/MetaWorld/Reach-v3", "`EnvPool/MetaWorld-Reach-v3`", marks=needs("envpool")),
+        pytest.param("PointMaze_UMaz-v3", "`PointMaze_UMaze`", marks=needs("gymnasium_robotics")),
+    ],
+)
+def test_a_misspelt_task(pmoe_here, tmp_path, env_id, right):
+    refused(pmoe_here("run", "sac", "--env", env_id), env_id, f"Did you mean: {right}?")
+    (tmp_path / "grid.toml").write_text(f'env = "{env_id}"\n[[method]]\nalgo = "sac"\n')
+    refused(pmoe_here("grid", "grid.toml", "--dry-run"), env_id, f"Did you mean: {right}?")
+
+
+@pytest.mark.parametrize("env_id", [pytest.param("EnvPool/MetaWorld-Reach-v3", marks=needs("envpool"))])
+def test_metaworld_shows_its_goal(env_id):
+    goals = []
+    env = envs.make(env_id)
+    for seed in (1, 2, 1):
+        obs, _ = env.reset(seed=seed)
+        goals.append(obs[36:39])
+    assert (goals[0] != 0).all()
+    assert (goals[0] != goals[1]).all()
+    np.testing.assert_array_equal(goals[0], goals[2])
+    assert env.spec.max_episode_steps == 500
+    hidden, _ = envs.make(f"{env_id},partially_observable=True").reset(seed=1)
+    np.testing.assert_array_equal(hidden[36:39], 0)
+
+
+@pytest.mark.parametrize("env_id", [pytest.param("EnvPool/Pendulum-v1", marks=needs("envpool"))])
+def test_a_pool_of_one_is_an_environment(env_id):
+    """It says what Gymnasium's own Pendulum says, but for the numbers' precision, until its time limit."""
+    env = envs.make(env_id)
+    obs, _ = env.reset(seed=1)
+    twin = gym.make("Pendulum-v1")
+    twin.reset(seed=1)
+    twin.unwrapped.state = np.array([np.arctan2(obs[1], obs[0]), obs[2]])
+    for step in range(1, 201):
+        action = np.float32([np.sin(step)])
+        obs, reward, terminated, truncated, info = env.step(action)
+        twin_obs, twin_reward, *ends, _ = twin.step(action)
+        if step <= 50:  # a pendulum's errors grow
+            np.testing.assert_allclose(obs, twin_obs, atol=1e-2)
+            assert reward == pytest.approx(twin_reward, abs=1e-2)
+        assert (terminated, truncated) == tuple(ends)
+    assert truncated
+    assert info["elapsed_step"] == 200
+
+
+# ---------------------------------------------------------------------------------------- where they are not
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Hides a package, as if it were not installed"""
+
+    def hide(package):
+        find = suites.util.find_spec
+        monkeypatch.setattr(suites.util, "find_spec", lambda name: None if name == package else find(name))
+        for name in list(gym.registry):
+            if name.startswith(tuple(suites.SUITES)):
+                monkeypatch.delitem(gym.registry, name)
+
+    return hide
+
+
+@pytest.mark.parametrize(
+    "env_id, package, extra",
+    [
+        ("dm_control/walker-walk-v0", "shimmy", "dmc"),
+        ("EnvPool/MetaWorld-Reach-v3,partially_observable=True", "envpool", "envpool"),
+        ("PointMaze_UMaze-v3", "gymnasium_robotics", "robotics"),
+        ("gymnasium:AntMaze_UMaze-v5", "gymnasium_robotics", "robotics"),  # a module that has none
+    ],
+)
+def test_a_suite_that_is_missing(pmoe_here, without, tmp_path, env_id, package, extra):
+    without(package)
+    words = (f"needs {package}", f"pip install '.[{extra}]'")
+    refused(pmoe_here("run", "sac", "--env", env_id), env_id, *words)
+    (tmp_path / "grid.toml").write_text(f'env = "{env_id}"\n[[method]]\nalgo = "sac"\n')
+    refused(pmoe_here("grid", "grid.toml", "--dry-run"), *words)
+    failed(pmoe_here("plot", "--environment", env_id), *words)
+    assert [file.name for file in files_below(tmp_path)] == ["grid.toml"]
+
+
+def test_versions_that_clash(pmoe_here, monkeypatch):
+    """As dm_control 1.0 and MuJoCo 4, which import and then make no model"""
+
+    def raises(text):
+        raise AttributeError("'MjModel' object has no attribute 'flex_vertedge'")
+
+    physics = SimpleNamespace(from_xml_string=raises)
+    for name in ("shimmy", "dm_control", "dm_control.mujoco"):
+        module = ModuleType(name)
+        module.Physics = physics
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(suites.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(
+        suites.metadata, "version", {"shimmy": "2.0", "dm_control": "1.0", "mujoco": "4.0"}.get
+    )
+    for name in list(gym.registry):
+        if name.startswith("dm_control/"):
+            monkeypatch.delitem(gym.registry, name)
+    result = pmoe_here("run", "sac", "--env", "dm_control/walker-walk-v0")
+    refused(result, "shimmy 2.0, dm_control 1.0, mujoco 4.0 (AttributeError", "flex_vertedge", "'.[dmc]'")
+
+
+@pytest.mark.parametrize(
+    "env_id, right", [("envpool/Ant-v5", "EnvPool"), ("dm-control/a-b-v0", "dm_control")]
+)
+def test_a_misspelt_suite(pmoe_here, env_id, right):
+    refused(pmoe_here("run", "sac", "--env", env_id), f"Did you mean: `{right}`?")
+
+
+def test_no_suite_is_imported_unless_it_is_asked_for():
+    code = "import sys; from pmoe import envs; envs.make('Pendulum-v1'); print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(result.stdout.split())
+    assert "pmoe.envs.suites" in modules
+    assert not modules & {"shimmy", "dm_control", "envpool", "gymnasium_robotics", "mujoco"}
