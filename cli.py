@@ -463,6 +463,7 @@ class Center(str, Enum):
 class Metric(str, Enum):
     eval = "eval"
     train = "train"
+    success = "success"
 
 
 class Axis(str, Enum):
@@ -596,7 +597,8 @@ def plot(
         ),
     ] = False,
     metric: Annotated[
-        Metric, typer.Option(help="Plot the returns of evaluations, or of training episodes.")
+        Metric,
+        typer.Option(help="Returns of evaluations or of training episodes, or success of evaluations."),
     ] = Metric.eval,
     center: Annotated[
         Center, typer.Option(help="Average over seeds by the mean, or by the interquartile mean.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..terminal import tracked
-from .runs import PlotError, Run, by_method, grouped
+from .runs import CURVES, PlotError, Run, by_method, grouped
 from .stats import CENTERS, auc, bootstrap, improvement, improvement_interval, mean_interval
 from .tables import number, with_interval, write, write_csv
 
@@ -385,9 +385,8 @@ def task_table(task: Task, center: str, metric: str) -> tuple[tuple, list[dict]]
             row += comparison(record)
         records.append(record)
         rows.append(row)
-    curve = "evaluation" if metric == "eval" else "training"
     steps = f"from step {task.first:,.0f} to {task.last:,.0f}"
-    title = f"{task.label}: area under the {curve} curve {steps}"
+    title = f"{task.label}: area under the {CURVES[metric]} curve {steps}"
     return (title, head, rows), records
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..terminal import tracked
-from .runs import PlotError, Run, by_method
+from .runs import CURVES, PlotError, Run, by_method
 from .stats import CENTERS, bootstrap_curves, trapezoids
 from .style import TITLE, legend_below, method_handles, panels, pyplot, save, steps_axis, styles, wrapped
 
@@ -101,7 +101,7 @@ def plot(
 
     plt = pyplot()
     figure, axes = panels(plt, len(lines), 2.6)
-    returns = "evaluation return" if metric == "eval" else "training return"
+    returns = "success rate" if metric == "success" else f"{CURVES[metric]} return"
     center = center.replace("iqm", "IQM")
     numbers = defaultdict(list)
     for ax, (env, methods) in zip(axes, lines.items()):

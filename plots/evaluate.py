@@ -29,6 +29,7 @@ from .runs import PlotError, Run, by_method, folders, grouped, name_methods, new
 from .tables import plus_minus, show, write
 
 HEAD_ONE = ["environment", "step", "episodes", "mean", "std", "min", "max"]
+HEAD_SUCCESS = ["success", "final success"]  # at any step of an episode, at its last
 FOOT = "Mean ± standard deviation over all episodes of n seeds."
 FOOT_PRINTED = " Printed: Gym's -v2, the paper's settings."
 
@@ -53,7 +54,11 @@ def evaluate(
     checkpoint, _ = trained(run)
     with fork_errors(run), recording(run, envs, film):
         act = policy(run, noise, routing, primitive)
-        return envs.evaluate(act, [run.seed], checkpoint)[0]
+        returns = envs.evaluate(act, [run.seed], checkpoint)[0]
+        # Older forks do not look at it.
+        if getattr(envs, "tells_success", False):
+            run.success[noise] = envs.success.mean(0)
+        return returns
 
 
 @contextlib.contextmanager
@@ -186,7 +191,8 @@ def report(
         raise PlotError(failed[0])
     if one:
         title = f"Return of {runs[0].path}{acting(routing, primitive)}"
-        show(title, HEAD_ONE, [row_of(runs[0], returns[runs[0].path, noises[0]])])
+        head = HEAD_ONE + (HEAD_SUCCESS if runs[0].success else [])
+        show(title, head, [row_of(runs[0], returns[runs[0].path, noises[0]])])
         return [], notes
     notes += unfinished(runs)
     records = []
@@ -257,6 +263,8 @@ def row_of(run: Run, returns: np.ndarray) -> list[str]:
     """Of the table of one run"""
     figures = (returns.mean(), returns.std(), returns.min(), returns.max())
     cells = [f"{x:.1f}" for x in figures]
+    for shares in run.success.values():
+        cells += [f"{share:.0%}" for share in shares]
     return [run.env, str(int(run.steps[0])), str(len(returns)), *cells]
 
 
@@ -265,6 +273,8 @@ def record_of(run: Run, noise: float, returns: dict) -> dict:
     record = {"environment": run.env, "method": run.method, "seed": run.seed}
     record |= {"step": int(run.steps[0]), "noise": noise, "episodes": len(x)}
     record |= {"return_mean": x.mean(), "return_std": x.std(), "return_min": x.min(), "return_max": x.max()}
+    if noise in run.success:
+        record["success"], record["final_success"] = run.success[noise]
     return record
 
 

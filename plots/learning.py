@@ -66,9 +66,11 @@ def report(
         written, on_areas = auc.report(tasks, out, center, metric, notes)
         files += written
         notes += on_areas
-        written, on_tables = paper.report(runs, out, center, metric, printed)
-        files += written
-        notes += on_tables
+        # The paper's tables are of returns.
+        if metric != "success":
+            written, on_tables = paper.report(runs, out, center, metric, printed)
+            files += written
+            notes += on_tables
     if profiles:
         written, on_profiles = profile.plot(tasks, runs, out, center)
         files += written

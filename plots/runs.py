@@ -4,7 +4,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,12 @@ from ..algorithms import nearest
 from ..files import HIGHEST, read_config, read_done, read_text, visible
 from ..terminal import spans, tracked
 
-FILES = {"eval": ("eval.csv", "return_mean"), "train": ("episodes.csv", "episodic_return")}  # by --metric
+FILES = {  # by --metric
+    "eval": ("eval.csv", "return_mean"),
+    "train": ("episodes.csv", "episodic_return"),
+    "success": ("eval.csv", "success"),
+}
+CURVES = {"eval": "evaluation", "train": "training", "success": "success"}  # what a curve is called
 NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
     "sac": "PMOE-SAC",
     "gating-sac": "Gating",
@@ -64,6 +69,7 @@ class Run:
     method: str = ""  # what it is called: as `name_methods` does, or the user
     checkpoint: str = "last"  # which policy is asked for: the last, the best, that of a step
     policy: tuple | None = None  # step and actor, as `policies.trained` has loaded them
+    success: dict = field(default_factory=dict)  # by sigma: shares (2,) of `pmoe eval`'s episodes
 
     @property
     def env(self) -> str:
@@ -224,7 +230,7 @@ def read(directory: Path, metric: str) -> Run:
     # A run that is made longer has a larger budget than it had when it was done.
     if last >= run.budget:
         run.wall_time = wall_time
-    if metric == "eval" and run.steps[-1] < last:
+    if metric != "train" and run.steps[-1] < last:
         run.notes.append(f"finished, but {name} ends at step {run.steps[-1]:,.0f} of {last:,}")
     return run
 

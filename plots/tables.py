@@ -51,10 +51,13 @@ def show(title: str, head: list[str], rows: list[list[str]]) -> None:
 
 
 def write_csv(file: Path, records: list[dict]) -> None:
-    """Writes records, at least one; the first names the columns."""
+    """Writes records, at least one; a column that one of them lacks is empty there."""
+    columns = {}
+    for record in records:
+        columns |= record
     # The name of a folder may be no UTF-8.
     with open(file, "w", newline="", encoding="utf-8", errors="backslashreplace") as out:
-        writer = csv.DictWriter(out, records[0])
+        writer = csv.DictWriter(out, columns)
         writer.writeheader()
         writer.writerows(records)
 

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from common import LOOPS, Toy, is_on_policy, rows_of, same_run, train
 
+from pmoe.plots import evaluate
+
 
 class Reaching(Toy):
     """Passes a goal at the third of five steps in two episodes of three, and is at it at the end of one"""
@@ -76,3 +78,54 @@ def test_a_goal_passed_before_a_checkpoint_is_not_forgotten(tmp_path, algo):
     train(algo, tmp_path / "stopped", **{**options, "total_timesteps": stop})
     [resumed] = train(algo, tmp_path / "stopped", **options, resume=True)
     same_run(straight, resumed)
+
+
+# What is shown of it
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Two seeds of two methods whose environment tells success, and one whose environment does not"""
+    root = tmp_path_factory.mktemp("told")
+    for k in (1, 2):
+        train("sac", root, env_id="Reaching-v0", k=k, num_seeds=2, eval_episodes=6)
+    train("sac", root, env_id="Pendulum-v1", total_timesteps=100)
+    return root
+
+
+def test_plot_of_success(pmoe_here, told, tmp_path):
+    shown = pmoe_here("plot", told, "--metric", "success", "--auc")
+    assert shown.returncode == 0, shown.stderr
+    assert "eval.csv has no column 'success'" in " ".join(shown.stdout.split())
+    rows = rows_of(tmp_path / "figures/auc.csv")
+    expected = {}
+    for k, method in ((1, "SAC"), (2, "PMOE-SAC")):
+        shares = []
+        for file in told.glob(f"Reaching-v0/sac-k{k}-*/seed*/eval.csv"):
+            shares += [float(row["success"]) for row in rows_of(file)]
+        assert len(shares) == 4
+        # Two evaluations at equal distances: the area's mean height is their mean.
+        expected[method] = np.mean(shares)
+    found = {row["method"].split(" K=")[0]: float(row["mean"]) for row in rows}
+    assert found == pytest.approx(expected)
+    assert "area under the success curve" in (tmp_path / "figures/auc.md").read_text()
+    assert (tmp_path / "figures/curves.png").exists()
+
+
+def test_eval_of_success(told, tmp_path, capsys):
+    """It repeats the last evaluation, whose shares stand in the run's eval.csv."""
+    run, _ = sorted(told.glob("Reaching-v0/sac-k1-*/seed*"))
+    last = rows_of(run / "eval.csv")[-1]
+    evaluate.report([run], tmp_path, 6, [0.0])
+    words = capsys.readouterr().out.split()
+    for name in COLUMNS:
+        share = float(last[name])
+        assert f"{share:.0%}" in words
+
+    evaluate.report([told], tmp_path, 6, [0.0])
+    for row in rows_of(tmp_path / "eval.csv"):
+        if row["environment"] == "Pendulum-v1":
+            assert row["success"] == ""
+        elif row["method"] == "SAC" and row["seed"] == "1":
+            for name in COLUMNS:
+                assert float(row[name]) == pytest.approx(float(last[name]))
