@@ -65,6 +65,7 @@ class Run:
     wall_time: float | None  # seconds, of a finished run
     notes: list[str]
     file: str = ""  # the algorithm's, where config.json names it
+    source: str = ""  # a hash of its text
     setting: str = ""  # what tells it from others of one algorithm and K; empty for none
     method: str = ""  # what it is called: as `name_methods` does, or the user
     checkpoint: str = "last"  # which policy is asked for: the last, the best, that of a step
@@ -203,7 +204,8 @@ def new_run(directory: Path) -> Run:
     # Older runs name no file.
     file = config.get("file") or ""
     args = EARLIER.get(config["algo"], {}) | config["args"]
-    return Run(directory, config["algo"], args, np.zeros(1), np.zeros(1), 0.0, None, [], file)
+    source = str(config.get("source") or "")
+    return Run(directory, config["algo"], args, np.zeros(1), np.zeros(1), 0.0, None, [], file, source)
 
 
 def read(directory: Path, metric: str) -> Run:
@@ -493,6 +495,10 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
             if unfinished:
                 state = f"{len(unfinished)} unfinished"
                 notes.append(f"{env}, {method}: {progress(unfinished)}")
+            sources = {run.source: run.path for run in group}
+            if len(sources) > 1:
+                two = " ".join(str(path) for path in list(sources.values())[:2])
+                notes.append(f"{env}, {method}: runs of {len(sources)} texts of its file: pmoe diff {two}")
             if len(group) < 5:
                 few.append(f"{env}, {method} ({len(group)})")
             table.add_row(env, method, seeds, reach(group, metric), state)

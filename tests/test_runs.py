@@ -9,10 +9,10 @@ import warnings
 from pathlib import Path
 
 import pytest
-from common import ALGORITHMS, MODULES, refused
+from common import ALGORITHMS, MODULES, json_of, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runs_on_disk import HEADER, UNIT, edit, labels, make, put, read_all, remove, seeds, set_arg
+from runs_on_disk import HEADER, UNIT, edit, labels, make, put, read_all, remove, seeds, set_arg, write_json
 
 from pmoe.plots import runs, style
 
@@ -533,6 +533,21 @@ def test_few_seeds_are_said_to_be_few(tmp_path):
     assert "fewer than five seeds" in notes
     assert "Hopper-v4, SAC (3)" in notes
     assert "PMOE-SAC" not in notes.splitlines()[-1]
+
+
+def test_runs_of_a_file_that_has_changed_are_noted(tmp_path):
+    """Two of one text, one of another; runs of two methods may differ."""
+    for seed, source in ((1, "one"), (2, "one"), (3, "another")):
+        path = make(tmp_path, seed=seed)
+        config = json_of(path / "config.json")
+        write_json(path / "config.json", config | {"source": source})
+    other = make(tmp_path, "ppo")
+    _, notes = read_all(tmp_path)
+    (note,) = [line for line in notes.splitlines() if "texts of its file" in line]
+    assert note.startswith("Hopper-v4, PMOE-SAC K=4: runs of 2 texts of its file: pmoe diff ")
+    for seed in (2, 3):
+        assert str(path.with_name(f"seed{seed}")) in note
+    assert str(other) not in note
 
 
 def test_episodes_that_end_at_one_step_are_one_point(tmp_path):
