@@ -468,16 +468,17 @@ def plot_panel(ax, world, run: Run, steps: Rollout) -> None:
     # Where all act at once, no primitive has drawn the action.
     acting = np.full(len(steps.chosen), "#404040") if composes(run) else shades[steps.chosen]
     if hasattr(world, "reward_of"):
-        plot_actions(ax, run, steps, acting, shades)
+        plot_actions(ax, world, run, steps, acting, shades)
     else:
         plot_paths(ax, steps, acting)
 
 
-def plot_actions(ax, run: Run, steps: Rollout, acting: np.ndarray, shades: np.ndarray) -> None:
+def plot_actions(ax, world, run: Run, steps: Rollout, acting: np.ndarray, shades: np.ndarray) -> None:
     """Actions in the first state, and of each primitive the mean and what a circle of one sigma becomes"""
     action = steps.action[:DOTS]
     if action.shape[1] == 1:
-        ax.scatter(action[:, 0], np.zeros(len(action)), s=4, c=acting[:DOTS], linewidths=0)
+        place = action[:, 0] * world.action_space.high
+        ax.scatter(place, np.zeros(len(action)), s=4, c=acting[:DOTS], linewidths=0)
         return
     ax.scatter(*action[:, :2].T, s=5, c=acting[:DOTS], linewidths=0, alpha=0.7)
     angle = np.linspace(0, 2 * np.pi, 100)
