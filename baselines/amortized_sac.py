@@ -4,15 +4,15 @@ A baseline after Wang, Liu and Pan, "Learning Intractable Multimodal Policies wi
 Diversity Regularization", NeurIPS 2025, arXiv 2511.01374: their DrAC, with its amortized actor. SAC is arXiv
 1812.05905.
 
-    policy      a = tanh(f(s, z)), z standard normal: implicit, any number of modes, and no primitives
+    policy      a = tanh(f(s, z)), z uniform: implicit, any number of modes, and no primitives
     diversity   D(s) = mean over pairs of log |x - y|, x and y of K actions of the same state
     loss        -(Q(s, a) + alpha D(s)), the mean over the K actions: D stands where SAC has the entropy
     alpha       tuned so that the geometric mean of |x - y| is beta sqrt(A)
 
 Targets draw a', and take D of K actions of its state. K, from 2 up, is the number of actions: Q is asked for
 all of them, and D has all their pairs. Their code asks Q for one action, and has 8 pairs of 16 others. z has
-16 numbers at least; theirs has 16, uniform ones. Evaluation is by the action of one z, which the actor keeps
-and does not learn. It keeps K of them, in the place of primitives.
+16 numbers, as theirs, or a few more. Evaluation is by the action of one z, which the actor keeps and does not
+learn. It keeps K of them, in the place of primitives.
 
     python baselines/amortized_sac.py --env Hopper-v4 --k 4 --seed 1                 # one seed
     python baselines/amortized_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5
@@ -66,10 +66,11 @@ class Args:
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
     batch_size: int = 100  # transitions in each update
     buffer_size: int = 1_000_000  # transitions the replay buffer holds
-    learning_rate: float = 1e-3  # Adam's learning rate, for policy, critics and temperature
+    learning_rate: float = 1e-3  # Adam's learning rate, for policy and critics
     random_steps: int = 10_000  # steps with uniformly random actions, at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = "auto"  # weight of the diversity; auto: tuned by --beta
+    alpha_learning_rate: float = 5e-3  # auto: Adam's for alpha
     beta: float = 0.2  # auto: geometric mean distance of two actions, in units of sqrt(dim(A)); 2 at most
 
 
@@ -87,7 +88,7 @@ class Actor(nn.Module):
         self.fc2 = Linear(256, 256, generators)
         self.mean = Linear(256, action_size, generators)
         kept, _ = draw_noise(generators, k, 1, z_size)
-        self.register_buffer("kept", kept.squeeze(2))  # (S, K, Z)
+        self.register_buffer("kept", uniform(kept.squeeze(2)))  # (S, K, Z)
 
     def propose(self, obs: Tensor, z: Tensor) -> Tensor:
         """f(s, z), before the tanh: obs (S, B, O), J of z for each (S, B, J, Z) -> (S, B, J, A)"""
@@ -148,6 +149,11 @@ def vectors(action_size: int) -> int:
     return -(-16 // action_size)
 
 
+def uniform(noise: Tensor) -> Tensor:
+    """Uniform numbers of normal ones, by the normal distribution function"""
+    return torch.special.ndtr(noise)
+
+
 def diversity(action: Tensor) -> Tensor:
     """D: the mean over all pairs of log |x - y|, (S, B, K, A) -> (S, B, 1)"""
     k = action.shape[2]
@@ -187,7 +193,7 @@ class Agent(nn.Module):
         log_alpha = torch.full((len(generators), 1, 1), alpha, device=generators[0].device).log()
         if self.tunes_alpha:
             self.log_alpha = nn.Parameter(log_alpha)
-            self.alpha_adam = Adam([self.log_alpha], args.learning_rate)
+            self.alpha_adam = Adam([self.log_alpha], args.alpha_learning_rate)
         else:
             self.register_buffer("log_alpha", log_alpha)
 
@@ -196,7 +202,7 @@ class Agent(nn.Module):
 
     def propose(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """K actions (S, B, K, A), each of a z of its own, and D (S, B, 1)"""
-        z = noise.unflatten(2, (self.args.k, -1)).flatten(3)  # (S, B, K, Z)
+        z = uniform(noise).unflatten(2, (self.args.k, -1)).flatten(3)  # (S, B, K, Z)
         action = self.actor.propose(obs, z).tanh()
         return action, diversity(action)
 

@@ -43,6 +43,7 @@ from .policies import (
     composes,
     fork_errors,
     make_envs,
+    primitive_count,
     rollout,
     stem,
     trained,
@@ -221,7 +222,7 @@ def measure(run: Run, episodes: int) -> tuple[Measures, Rollout]:
     """What there is to say of a run's policy, and its episodes. PlotError: its environment names no mode."""
     steps = rollout(run, episodes, sample=True)
     ends = ends_of(run, steps)
-    k = run.args["k"]
+    k = primitive_count(run)
     alone = []
     returns = [steps.returns]
     for primitive in range(k if k > 1 else 0):
@@ -230,14 +231,17 @@ def measure(run: Run, episodes: int) -> tuple[Measures, Rollout]:
         returns.append(episode.returns)
 
     some = states_of(steps)
-    means, log_stds, log_w = steps.mean[some], steps.log_std[some], steps.log_w[some]
+    # One primitive says nothing of others, and an implicit policy has none.
+    known = slice(max(k, 1))
+    means, log_stds, log_w = steps.mean[some, known], steps.log_std[some, known], steps.log_w[some, known]
+    sigma = np.exp(steps.log_std).mean((0, 2)) if k else np.full(1, np.nan)
     return Measures(
         ends=ends,
         alone=np.array(alone, int).reshape(-1, episodes),
         returns=np.stack(returns),
         modes=modes_of(run),
         information=information(means, log_stds, log_w, run.family == "SAC"),
-        sigma=np.exp(steps.log_std).mean((0, 2)),
+        sigma=sigma,
         usage=np.exp(steps.log_w).mean(0),
         q_ratio=ratio_of(run, steps.obs[some], means, log_stds),
     ), steps
@@ -398,7 +402,7 @@ def records_of(run: Run, m: Measures, total: int) -> list[dict]:
     record |= {"of": total, "entropy": blank_if_nan(mode_entropy(m.ends, total))}
     for name in ("different", "starved", "information", "q_ratio"):
         record[name] = blank_if_nan(getattr(m, name))
-    record |= {"sigma": m.sigma.mean(), "usage": ""}
+    record |= {"sigma": blank_if_nan(m.sigma.mean()), "usage": ""}
     records = [record]
     blank = dict.fromkeys(record, "")
     for primitive, ends in enumerate(m.alone):
@@ -464,9 +468,11 @@ def title_of(run: Run, m: Measures, modes: int) -> str:
 def plot_panel(ax, world, run: Run, steps: Rollout) -> None:
     world.plot_layout(ax)
     ax.tick_params(labelsize=6)
-    shades = np.array(colours(run.args["k"]))
-    # Where all act at once, no primitive has drawn the action.
-    acting = np.full(len(steps.chosen), "#404040") if composes(run) else shades[steps.chosen]
+    k = primitive_count(run)
+    shades = np.array(colours(k))
+    # Where all act at once, or there are none, no primitive has drawn the action.
+    by_all = composes(run) or k == 0
+    acting = np.full(len(steps.chosen), "#404040") if by_all else shades[steps.chosen]
     if hasattr(world, "reward_of"):
         plot_actions(ax, world, run, steps, acting, shades)
     else:
