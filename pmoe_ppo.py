@@ -60,6 +60,7 @@ class Args:
     track: bool = False  # also log to Weights & Biases; needs wandb
 
     # This algorithm
+    hidden: int = 64  # units in each of a network's two hidden layers
     num_envs: int = 1  # environments for each seed
     num_steps: int = 2000  # steps in each environment per rollout
     gamma: float = 0.99  # discount factor
@@ -89,22 +90,22 @@ class Actor(nn.Module):
     Printed in appendix D: ReLU, and a tanh on the means. Released: the router reads the observation."""
 
     def __init__(
-        self, obs_size, action_size, k, generators: list[Generator], networks: str, detach_router=True
+        self, obs_size, action_size, k, hidden, generators: list[Generator], networks: str, detach_router=True
     ):
         super().__init__()
         self.k = k
         self.networks = networks
         self.detach_router = detach_router
         self.statistics = Statistics(obs_size, generators)
-        self.fc1 = Linear(obs_size, 64, 2**0.5, generators)
-        self.fc2 = Linear(64, 64, 2**0.5, generators)
-        self.mean = Linear(64, k * action_size, 0.01, generators)
-        self.router = Linear(obs_size if networks == "released" else 64, k, 0.01, generators)
+        self.fc1 = Linear(obs_size, hidden, 2**0.5, generators)
+        self.fc2 = Linear(hidden, hidden, 2**0.5, generators)
+        self.mean = Linear(hidden, k * action_size, 0.01, generators)
+        self.router = Linear(obs_size if networks == "released" else hidden, k, 0.01, generators)
         log_std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
         self.log_std = nn.Parameter(log_std)
 
     def features(self, obs: Tensor) -> Tensor:
-        """The trunk: normalised obs (S, B, O) -> (S, B, 64)"""
+        """The trunk: normalised obs (S, B, O) -> (S, B, hidden)"""
         activation = torch.relu if self.networks == "printed" else torch.tanh
         x = activation(self.fc1(obs))
         return activation(self.fc2(x))
@@ -222,13 +223,14 @@ class Agent(nn.Module):
         super().__init__()
         self.args = args
         self.draws = args.k  # random vectors that the policy takes for a state
-        self.actor = Actor(obs_size, action_size, args.k, generators, args.networks, args.detach_router)
+        sizes = (obs_size, action_size, args.k, args.hidden)
+        self.actor = Actor(*sizes, generators, args.networks, args.detach_router)
         if args.networks == "printed":
-            self.vf = Linear(64, 1, 1.0, generators)
-            self.qf = Linear(64 + action_size, 1, 1.0, generators)
+            self.vf = Linear(args.hidden, 1, 1.0, generators)
+            self.qf = Linear(args.hidden + action_size, 1, 1.0, generators)
         else:
-            self.vf = mlp(obs_size, 1, 1.0, generators)
-            self.qf = mlp(obs_size + action_size, 1, 1.0, generators)
+            self.vf = mlp(obs_size, args.hidden, 1, 1.0, generators)
+            self.qf = mlp(obs_size + action_size, args.hidden, 1, 1.0, generators)
         self.reward_scale = RewardScale(args.num_envs, args.gamma, generators)
 
         seeds = len(generators)
@@ -392,9 +394,9 @@ def load_actor(run_dir: str | Path) -> Actor:
     # Runs that do not name their networks were made when there were separate ones only.
     networks = load(Path(run_dir, "config.json"))["args"].get("networks", "separate")
     state = load_part(run_dir, "actor")
-    obs_size = state["fc1.weight"].shape[1]
+    _, obs_size, hidden = state["fc1.weight"].shape
     _, k, action_size = state["log_std"].shape
-    actor = Actor(obs_size, action_size, k, [Generator()], networks)
+    actor = Actor(obs_size, action_size, k, hidden, [Generator()], networks)
     actor.load_state_dict(state)
     return actor
 
@@ -451,11 +453,11 @@ class Linear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-def mlp(fan_in: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:
+def mlp(fan_in: int, hidden: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:
     """A network for each generator, as V and Q are: (S, B, fan_in) -> (S, B, fan_out)"""
-    fc1 = Linear(fan_in, 64, 2**0.5, generators)
-    fc2 = Linear(64, 64, 2**0.5, generators)
-    fc3 = Linear(64, fan_out, gain, generators)
+    fc1 = Linear(fan_in, hidden, 2**0.5, generators)
+    fc2 = Linear(hidden, hidden, 2**0.5, generators)
+    fc3 = Linear(hidden, fan_out, gain, generators)
     return nn.Sequential(fc1, nn.Tanh(), fc2, nn.Tanh(), fc3)
 
 
@@ -622,7 +624,7 @@ def memory_needed(args: Args, envs: "Envs") -> float:
     """Bytes at least, for a rollout with its noise, and for one layer of Q in an update"""
     steps = args.num_envs * args.num_steps
     rollout = steps * (3 * envs.obs_size + (2 + args.k) * envs.action_size)
-    critic = args.minibatch_size * args.k * 64
+    critic = args.minibatch_size * args.k * args.hidden
     return 4 * args.num_seeds * (rollout + critic)
 
 
@@ -1548,6 +1550,7 @@ def check(args: Args) -> None:
     from_zero = ("seed", "random_steps", "baseline_samples")
     highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
+    highest["hidden"] = 10_000
     for name, value in asdict(args).items():
         option = f"--{name.replace('_', '-')}"
         if type(value) in (int, float):

@@ -61,6 +61,7 @@ class Args:
     track: bool = False  # also log to Weights & Biases; needs wandb
 
     # This algorithm
+    hidden: int = 256  # units in each of a network's two hidden layers
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
     batch_size: int = 100  # transitions in each update
@@ -82,14 +83,14 @@ class Args:
 class Actor(nn.Module):
     """The mixture policy (eq. 4) on actions in [-1, 1]: a trunk, K Gaussians squashed by tanh, a router"""
 
-    def __init__(self, obs_size: int, action_size: int, k: int, generators: list, detach_router: bool = True):
+    def __init__(self, obs_size, action_size, k, hidden, generators: list[Generator], detach_router=True):
         super().__init__()
         self.k = k
         self.detach_router = detach_router
-        self.fc1 = Linear(obs_size, 256, generators)
-        self.fc2 = Linear(256, 256, generators)
-        self.mean_log_std = Linear(256, 2 * k * action_size, generators)
-        self.router = Linear(256, k, generators)
+        self.fc1 = Linear(obs_size, hidden, generators)
+        self.fc2 = Linear(hidden, hidden, generators)
+        self.mean_log_std = Linear(hidden, 2 * k * action_size, generators)
+        self.router = Linear(hidden, k, generators)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """obs (S, B, O) -> mean (S, B, K, A), log_std (S, B, K, A), log_w (S, B, K)"""
@@ -113,12 +114,12 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Twin Q-functions: 2S networks side by side, those of seed s numbered 2s and 2s + 1"""
 
-    def __init__(self, input_size: int, generators: list[Generator]):
+    def __init__(self, input_size: int, hidden: int, generators: list[Generator]):
         super().__init__()
         twins = [generator for generator in generators for _ in range(2)]
-        self.fc1 = Linear(input_size, 256, twins)
-        self.fc2 = Linear(256, 256, twins)
-        self.fc3 = Linear(256, 1, twins)
+        self.fc1 = Linear(input_size, hidden, twins)
+        self.fc2 = Linear(hidden, hidden, twins)
+        self.fc3 = Linear(hidden, 1, twins)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, O), K actions per state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
@@ -188,8 +189,8 @@ class Agent(nn.Module):
         super().__init__()
         self.args = args
         self.draws = args.k  # random vectors that the policy takes for a state
-        self.actor = Actor(obs_size, action_size, args.k, generators, args.detach_router)
-        self.qf = Critic(obs_size + action_size, generators)
+        self.actor = Actor(obs_size, action_size, args.k, args.hidden, generators, args.detach_router)
+        self.qf = Critic(obs_size + action_size, args.hidden, generators)
         self.qf_target = as_buffers(deepcopy(self.qf))  # they follow, and are not learnt
 
         self.target_entropy = -action_size
@@ -352,10 +353,10 @@ def train(args: Args) -> list[Path]:
 def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
     state = load_part(run_dir, "actor")
-    obs_size = state["fc1.weight"].shape[1]
+    _, obs_size, hidden = state["fc1.weight"].shape
     k = state["router.weight"].shape[-1]
     action_size = state["mean_log_std.weight"].shape[-1] // (2 * k)
-    actor = Actor(obs_size, action_size, k, [Generator()])
+    actor = Actor(obs_size, action_size, k, hidden, [Generator()])
     actor.load_state_dict(state)
     return actor
 
@@ -526,7 +527,7 @@ def memory_needed(args: Args, envs: "Envs") -> float:
     """Bytes at least, for the replay and for one layer of both critics in an update"""
     transitions = min(args.buffer_size, args.total_timesteps)
     replay = transitions * (2 * envs.obs_size + envs.action_size + 2)
-    critics = args.batch_size * args.k * 2 * 256
+    critics = args.batch_size * args.k * 2 * args.hidden
     return 4 * args.num_seeds * (replay + critics)
 
 
@@ -1452,6 +1453,7 @@ def check(args: Args) -> None:
     from_zero = ("seed", "random_steps", "baseline_samples")
     highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
+    highest["hidden"] = 10_000
     for name, value in asdict(args).items():
         option = f"--{name.replace('_', '-')}"
         if type(value) in (int, float):

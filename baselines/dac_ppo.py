@@ -63,6 +63,7 @@ class Args:
     track: bool = False  # also log to Weights & Biases; needs wandb
 
     # This algorithm
+    hidden: int = 64  # units in each of a network's two hidden layers
     num_envs: int = 1  # environments for each seed
     num_steps: int = 2048  # steps in each environment per rollout
     gamma: float = 0.99  # discount factor
@@ -85,15 +86,15 @@ class Args:
 class Actor(nn.Module):
     """Master and options, in units of the action's bounds, and the statistics of what they have seen"""
 
-    def __init__(self, obs_size: int, action_size: int, k: int, generators: list[Generator]):
+    def __init__(self, obs_size: int, action_size: int, k: int, hidden: int, generators: list[Generator]):
         super().__init__()
         self.k = k
         self.option = None  # of each state that `act` saw last
         self.statistics = Statistics(obs_size, generators)
-        self.master = mlp(obs_size, k, 0.01, generators)
+        self.master = mlp(obs_size, hidden, k, 0.01, generators)
         options = [generator for generator in generators for _ in range(k)]  # option o of seed s: s K + o
-        self.ends = mlp(obs_size, 1, 0.01, options)  # logits of beta
-        self.mean = mlp(obs_size, action_size, 0.01, options)
+        self.ends = mlp(obs_size, hidden, 1, 0.01, options)  # logits of beta
+        self.mean = mlp(obs_size, hidden, action_size, 0.01, options)
         std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
         self.std = nn.Parameter(std)  # before the softplus
 
@@ -229,8 +230,8 @@ class Agent(nn.Module):
         super().__init__()
         self.args = args
         self.draws = 1  # random vectors that the policies take for a state
-        self.actor = Actor(obs_size, action_size, args.k, generators)
-        self.qf = mlp(obs_size, args.k, 1.0, generators)
+        self.actor = Actor(obs_size, action_size, args.k, args.hidden, generators)
+        self.qf = mlp(obs_size, args.hidden, args.k, 1.0, generators)
 
         seeds = len(generators)
         device = generators[0].device
@@ -388,9 +389,9 @@ def train(args: Args) -> list[Path]:
 def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
     state = load_part(run_dir, "actor")
-    obs_size = state["master.0.weight"].shape[1]
+    _, obs_size, hidden = state["master.0.weight"].shape
     _, k, action_size = state["std"].shape
-    actor = Actor(obs_size, action_size, k, [Generator()])
+    actor = Actor(obs_size, action_size, k, hidden, [Generator()])
     actor.load_state_dict(state)
     return actor
 
@@ -447,11 +448,11 @@ class Linear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-def mlp(fan_in: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:
+def mlp(fan_in: int, hidden: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:
     """A network for each generator, as V and Q are: (S, B, fan_in) -> (S, B, fan_out)"""
-    fc1 = Linear(fan_in, 64, 2**0.5, generators)
-    fc2 = Linear(64, 64, 2**0.5, generators)
-    fc3 = Linear(64, fan_out, gain, generators)
+    fc1 = Linear(fan_in, hidden, 2**0.5, generators)
+    fc2 = Linear(hidden, hidden, 2**0.5, generators)
+    fc3 = Linear(hidden, fan_out, gain, generators)
     return nn.Sequential(fc1, nn.Tanh(), fc2, nn.Tanh(), fc3)
 
 
@@ -618,7 +619,7 @@ def memory_needed(args: Args, envs: "Envs") -> float:
     """Bytes at least, for a rollout with its noise, and for one layer of Q in an update"""
     steps = args.num_envs * args.num_steps
     rollout = steps * (3 * envs.obs_size + (2 + args.k) * envs.action_size)
-    critic = args.minibatch_size * args.k * 64
+    critic = args.minibatch_size * args.k * args.hidden
     return 4 * args.num_seeds * (rollout + critic)
 
 
@@ -1544,6 +1545,7 @@ def check(args: Args) -> None:
     from_zero = ("seed", "random_steps", "baseline_samples")
     highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
+    highest["hidden"] = 10_000
     for name, value in asdict(args).items():
         option = f"--{name.replace('_', '-')}"
         if type(value) in (int, float):

@@ -5,13 +5,14 @@ import json
 
 import pytest
 import torch
-from common import rows_of, train
+from common import MODULES, SHORT, checkpoint, rows_of, train
 from ppo_agents import one_of, perturb, ppo_agent, ppo_batch, ppo_noise, steps_of
 from torch import distributions as D
 from torch import nn
 from torch.nn.functional import mse_loss, one_hot
 
 from pmoe import pmoe_ppo
+from pmoe.algorithms import ALGORITHMS
 from pmoe.baselines import mcp_ppo
 from pmoe.plots.policies import make_envs, trained
 from pmoe.plots.runs import find
@@ -222,3 +223,18 @@ def test_a_run_is_evaluated_with_the_networks_it_has(tmp_path, algo, networks):
     step, actor = trained(run)
     returns = envs.evaluate(actor.act, [run.seed], step)[0]
     assert f"{returns.mean():.4f}" == f"{float(last['return_mean']):.4f}"
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_hidden_is_the_width_of_every_network(tmp_path, algo):
+    steps = SHORT[algo].get("num_steps", 1)
+    [path] = train(algo, tmp_path, hidden=7, total_timesteps=steps, eval_episodes=1)
+    actor = MODULES[algo].load_actor(path)
+    assert actor.act(torch.zeros(1, 1, 3)).shape == (1, 1, 1)
+    learnt = checkpoint(path)["learnt"]
+    layers = {name: x.shape[-2:] for name, x in learnt.items() if name.endswith(".weight")}
+    assert len(layers) >= 5
+    for name, sizes in layers.items():
+        # Q of the printed networks reads the trunk and an action, of size 1.
+        assert 7 in sizes or sizes == (7 + 1, 1), name
+        assert max(sizes) <= 7 + 1, name

@@ -216,7 +216,7 @@ def through(layer, n, x):
 
 def test_critic_is_two_networks_a_seed():
     generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    critic = Critic(3 + 2, generators)
+    critic = Critic(3 + 2, 256, generators)
     obs = torch.randn(2, 5, 3)
     action = torch.randn(2, 5, 4, 2)
     q = critic(obs, action)  # (S, 2, B, K)
