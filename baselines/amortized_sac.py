@@ -62,6 +62,7 @@ class Args:
     track: bool = False  # also log to Weights & Biases; needs wandb
 
     # This algorithm
+    hidden: int = 256  # units in each of a network's two hidden layers
     gamma: float = 0.99  # discount factor
     tau: float = 0.005  # target networks: target <- (1 - tau) target + tau online, every update
     batch_size: int = 100  # transitions in each update
@@ -80,13 +81,13 @@ class Args:
 class Actor(nn.Module):
     """The implicit policy on actions in [-1, 1]: a = tanh(f(s, z))"""
 
-    def __init__(self, obs_size: int, action_size: int, k: int, generators: list[Generator]):
+    def __init__(self, obs_size: int, action_size: int, k: int, hidden: int, generators: list[Generator]):
         super().__init__()
         self.k = k
         z_size = action_size * vectors(action_size)
-        self.fc1 = Linear(obs_size + z_size, 256, generators)
-        self.fc2 = Linear(256, 256, generators)
-        self.mean = Linear(256, action_size, generators)
+        self.fc1 = Linear(obs_size + z_size, hidden, generators)
+        self.fc2 = Linear(hidden, hidden, generators)
+        self.mean = Linear(hidden, action_size, generators)
         kept, _ = draw_noise(generators, k, 1, z_size)
         self.register_buffer("kept", uniform(kept.squeeze(2)))  # (S, K, Z)
 
@@ -94,7 +95,7 @@ class Actor(nn.Module):
         """f(s, z), before the tanh: obs (S, B, O), J of z for each (S, B, J, Z) -> (S, B, J, A)"""
         S, B, J, _ = z.shape
         x = torch.cat([obs.unsqueeze(2).expand(S, B, J, -1), z], -1)
-        x = self.fc1(x.flatten(1, 2)).relu()  # (S, B J, 256)
+        x = self.fc1(x.flatten(1, 2)).relu()  # (S, B J, hidden)
         x = self.fc2(x).relu()
         return self.mean(x).unflatten(1, (B, J))
 
@@ -117,12 +118,12 @@ class Actor(nn.Module):
 class Critic(nn.Module):  # Copied from pmoe_sac.Critic
     """Twin Q-functions: 2S networks side by side, those of seed s numbered 2s and 2s + 1"""
 
-    def __init__(self, input_size: int, generators: list[Generator]):
+    def __init__(self, input_size: int, hidden: int, generators: list[Generator]):
         super().__init__()
         twins = [generator for generator in generators for _ in range(2)]
-        self.fc1 = Linear(input_size, 256, twins)
-        self.fc2 = Linear(256, 256, twins)
-        self.fc3 = Linear(256, 1, twins)
+        self.fc1 = Linear(input_size, hidden, twins)
+        self.fc2 = Linear(hidden, hidden, twins)
+        self.fc3 = Linear(hidden, 1, twins)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, O), K actions per state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
@@ -183,8 +184,8 @@ class Agent(nn.Module):
         if not 0 < args.beta <= 2:
             fail(f"--beta must be above 0, and 2 at most, the distance of opposite corners, not {args.beta}")
         self.draws = args.k * vectors(action_size)  # random vectors that the policy takes for a state
-        self.actor = Actor(obs_size, action_size, args.k, generators)
-        self.qf = Critic(obs_size + action_size, generators)
+        self.actor = Actor(obs_size, action_size, args.k, args.hidden, generators)
+        self.qf = Critic(obs_size + action_size, args.hidden, generators)
         self.qf_target = as_buffers(deepcopy(self.qf))  # they follow, and are not learnt
 
         self.target_entropy = math.log(args.beta * math.sqrt(action_size))  # of D
@@ -321,9 +322,9 @@ def load_actor(run_dir: str | Path) -> Actor:
     """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
     state = load_part(run_dir, "actor")
     _, k, z_size = state["kept"].shape
-    obs_size = state["fc1.weight"].shape[1] - z_size
+    _, input_size, hidden = state["fc1.weight"].shape
     action_size = state["mean.weight"].shape[-1]
-    actor = Actor(obs_size, action_size, k, [Generator()])
+    actor = Actor(input_size - z_size, action_size, k, hidden, [Generator()])
     actor.load_state_dict(state)
     return actor
 
@@ -494,7 +495,7 @@ def memory_needed(args: Args, envs: "Envs") -> float:
     """Bytes at least, for the replay and for one layer of both critics in an update"""
     transitions = min(args.buffer_size, args.total_timesteps)
     replay = transitions * (2 * envs.obs_size + envs.action_size + 2)
-    critics = args.batch_size * args.k * 2 * 256
+    critics = args.batch_size * args.k * 2 * args.hidden
     return 4 * args.num_seeds * (replay + critics)
 
 
@@ -1420,6 +1421,7 @@ def check(args: Args) -> None:
     from_zero = ("seed", "random_steps", "baseline_samples")
     highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
+    highest["hidden"] = 10_000
     for name, value in asdict(args).items():
         option = f"--{name.replace('_', '-')}"
         if type(value) in (int, float):

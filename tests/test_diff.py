@@ -12,7 +12,7 @@ from common import PMOE, refused
 
 from pmoe.algorithms import file_of
 
-SIBLINGS = ["gating-sac", "mcp-sac", "gumbel-sac", "reinforce-sac", "mrp-sac"]
+SIBLINGS = ["gating-sac", "mcp-sac", "gumbel-sac", "reinforce-sac", "mrp-sac", "amortized-sac"]
 
 
 def numbered(name: str) -> dict[int, str]:
