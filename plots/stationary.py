@@ -32,7 +32,7 @@ CLAIM = 1.5  # alpha / r_max, above which MRP's paper says that there is none
 STARTS = 4
 STEPS = 600
 COLOURS = {1: "#000000", 5: "#56B4E9"}  # of K
-BRANCHES = {"left": ("#D55E00", "v"), "between": ("#8C8C8C", "."), "right": ("#009E73", "o")}
+BRANCHES = {"left": ("#D55E00", "o", 4), "between": ("#8C8C8C", "o", 2), "right": ("#009E73", "o", 2)}
 
 
 # On the line
@@ -120,29 +120,40 @@ def log_density(u: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tens
     return log_prob - pmoe_sac.tanh_log_det(u)
 
 
+def probability(u: Tensor, du: Tensor, log_prob: Tensor) -> Tensor:
+    """Of each point's surroundings, of log pi(a) (P, J)"""
+    # Where the tanh is flat, da itself is 0 in a float.
+    return (log_prob + pmoe_sac.tanh_log_det(u)).exp() * du
+
+
+def starts(k: int) -> list[Tensor]:
+    """Mean, log sigma and logits (STARTS, K) where the ascent begins. Mixtures are as a file's are at first.
+    One Gaussian alone begins on the peaks, narrow and wide: it does not find them from everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    mean = 0.7 * torch.randn(STARTS, k, generator=generator, dtype=torch.float64)
+    log_std = torch.full_like(mean, -1.5)
+    if k == 1:
+        mean = torch.tensor([[-0.55], [0.55], [-0.55], [0.55]], dtype=torch.float64)
+        log_std[:2] = -3.5
+    return [mean, log_std, torch.zeros_like(mean)]
+
+
 def ascend(bandit: Bimodal, k: int, alphas: tuple = ALPHAS, steps: int = STEPS) -> list[Tensor]:
     """Mean, log sigma and log w (N, K) of the best policy that the true gradient of E[r] + alpha H leads to,
     for each of N alphas, from STARTS starts"""
-    generator = torch.Generator().manual_seed(0)
-    shape = (len(alphas), STARTS, k)
-    # As a policy is at first; one Gaussian alone starts everywhere.
-    mean = 0.7 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    if k == 1:
-        mean = torch.linspace(-1, 1, STARTS, dtype=torch.float64).expand(len(alphas), -1).unsqueeze(-1)
-    leaves = [mean.flatten(0, 1).clone()]
-    leaves += [torch.full_like(leaves[0], -1.5), torch.zeros_like(leaves[0])]
-    for leaf in leaves:
-        leaf.requires_grad_()
+    leaves = []
+    for start in starts(k):
+        copies = start.repeat(len(alphas), 1)  # (N STARTS, K)
+        leaves.append(copies.requires_grad_())
     alpha = torch.tensor(alphas, dtype=torch.float64).repeat_interleave(STARTS).unsqueeze(-1)
 
     u, du = grid()
     reward = reward_of(bandit, u)
-    share = du * (1 - u.tanh().square())  # of da
     adam = torch.optim.Adam(leaves, 0.03)
     for _ in range(steps):
         log_prob = log_density(u, leaves[0], leaves[1], leaves[2].log_softmax(-1))
         value = reward - alpha * log_prob
-        objective = (log_prob.exp() * share * value).sum(-1)
+        objective = (probability(u, du, log_prob) * value).sum(-1)
         adam.zero_grad()
         (-objective.sum()).backward()
         adam.step()
@@ -157,9 +168,8 @@ def ascend(bandit: Bimodal, k: int, alphas: tuple = ALPHAS, steps: int = STEPS) 
 def expected_reward(bandit: Bimodal, mean: Tensor, log_std: Tensor, log_w: Tensor) -> Tensor:
     """E[r] of policies (P, K), (P,)"""
     u, du = grid()
-    share = du * (1 - u.tanh().square())
-    density = log_density(u, mean, log_std, log_w).exp()
-    return (density * share * reward_of(bandit, u)).sum(-1)
+    log_prob = log_density(u, mean, log_std, log_w)
+    return (probability(u, du, log_prob) * reward_of(bandit, u)).sum(-1)
 
 
 def soft_optimum(bandit: Bimodal, alpha: float) -> float:
@@ -247,25 +257,30 @@ def plot_policies(ax, bandit: Bimodal, found: dict[int, list], alphas: list[floa
 def plot_line(ax, bandit: Bimodal) -> None:
     """Sigma of the Gaussians that are stationary on the line, by alpha"""
     curves = stationary(bandit)
-    for branch, (colour, marker) in BRANCHES.items():
+    for branch, (colour, marker, size) in BRANCHES.items():
         points = [point for curve in curves for point in curve if point.branch == branch and point.alpha > 0]
         x = [point.alpha for point in points]
         y = [point.sigma for point in points]
-        ax.plot(x, y, marker, color=colour, ms=2, label=branch)
+        ax.plot(x, y, marker, color=colour, ms=size, mew=0, label=branch)
     most = bandit.heights.max()
     lines = {"2 phi(1) r_max": BOUND * most, "3/2 r_max": CLAIM * most}
     for (label, alpha), dash in zip(lines.items(), (":", "--")):
         ax.axvline(alpha, color="#000000", lw=0.8, ls=dash, label=label)
-    ax.set(xscale="log", yscale="log", xlim=(0.01, 5), ylim=(0.003, 30), xlabel="alpha", ylabel="sigma")
+    ax.set(xscale="log", yscale="log", xlim=(0.01, 60), ylim=(0.003, 30), xlabel="alpha", ylabel="sigma")
     ax.set_title("stationary Gaussians on the line")
-    ax.legend(frameon=False, fontsize=7, loc="upper left")
+    ax.legend(frameon=False, fontsize=7, loc="center right")
 
 
 def plot_rewards(ax, findings: list[Finding]) -> None:
     """E[r] of the policies under a tanh, by alpha"""
     alphas = [finding.alpha for finding in findings]
-    ax.plot(alphas, [finding.best for finding in findings], ":", color="#8C8C8C", label="best density")
-    ax.plot(alphas, [finding.gaussian for finding in findings], "-o", color=COLOURS[1], ms=3, label="K = 1")
-    ax.plot(alphas, [finding.mixture for finding in findings], "-X", color=COLOURS[5], ms=4, label="K = 5")
+    best = [finding.best for finding in findings]
+    gaussian = [finding.gaussian for finding in findings]
+    mixture = [finding.mixture for finding in findings]
+    ax.plot(alphas, best, ":", color="#8C8C8C", label="best density")
+    ax.plot(alphas, gaussian, "-o", color=COLOURS[1], ms=3, label="K = 1")
+    ax.plot(alphas, mixture, "-X", color=COLOURS[5], ms=4, label="K = 5")
     ax.set(xscale="log", ylim=(0, None), xlabel="alpha", title="under a tanh: E[r] at the best one found")
+    ax.set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
+    ax.minorticks_off()
     ax.legend(frameon=False, fontsize=7)

@@ -22,7 +22,20 @@ def noise_of(agent, n, action_size=2, seed=0):
     seeds, _, _ = agent.log_alpha.shape
     shape = (seeds, n, agent.draws)
     dtype = agent.log_alpha.dtype
-    return torch.randn(*shape, action_size, generator=generator, dtype=dtype), torch.zeros(shape)
+    normal = torch.randn(*shape, action_size, generator=generator, dtype=dtype)
+    return normal, torch.zeros(shape)
+
+
+def z_of(noise: torch.Tensor, k: int) -> torch.Tensor:
+    """Of one state: uniform numbers of the normal ones (J, A), those of each of K actions side by side"""
+    return Normal(0.0, 1.0).cdf(noise).reshape(k, -1)
+
+
+def made_by(network, obs: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """Of one state (O,) and K of z (K, Z), before the tanh"""
+    states = obs.expand(len(z), -1)
+    x = torch.cat([states, z], -1)
+    return network(x)
 
 
 def plain(actor, s) -> nn.Sequential:
@@ -31,14 +44,16 @@ def plain(actor, s) -> nn.Sequential:
     for layer in (actor.fc1, actor.fc2, actor.mean):
         _, inputs, outputs = layer.weight.shape
         linear = nn.Linear(inputs, outputs, dtype=layer.weight.dtype)
-        linear.weight.data = layer.weight[s].T.detach().clone()
-        linear.bias.data = layer.bias[s, 0].detach().clone()
+        with torch.no_grad():
+            linear.weight.copy_(layer.weight[s].T)
+            linear.bias.copy_(layer.bias[s, 0])
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
 
-def by_loops(actions: np.ndarray) -> float:
+def by_loops(actions: torch.Tensor) -> float:
     """D of K actions (K, A)"""
+    actions = actions.tolist()
     logs = []
     for i in range(len(actions)):
         for j in range(i):
@@ -58,7 +73,8 @@ def test_diversity_is_the_mean_over_all_pairs(k, action_size):
     assert d.shape == (2, 3, 1)
     for s in range(2):
         for b in range(3):
-            assert d[s, b, 0].item() == pytest.approx(by_loops(action[s, b].numpy()), rel=1e-12)
+            expected = by_loops(action[s, b])
+            close(d[s, b, 0].item(), expected)
 
 
 def test_diversity_of_corners():
@@ -75,12 +91,13 @@ def test_its_gradient_is_that_of_finite_differences():
     for k in range(4):
         for i in range(2):
             ends = []
-            for sign in (1, -1):
-                moved = action.detach().clone()
-                moved[0, 0, k, i] += sign * step
-                ends.append(by_loops(moved[0, 0].numpy()))
+            for move in (step, -step):
+                moved = action[0, 0].detach().clone()
+                moved[k, i] += move
+                ends.append(by_loops(moved))
             difference = (ends[0] - ends[1]) / (2 * step)
-            assert gradient[0, 0, k, i].item() == pytest.approx(difference, rel=1e-5)
+            found = gradient[0, 0, k, i].item()
+            assert found == pytest.approx(difference, rel=1e-5)
 
 
 def test_actions_that_are_the_same_have_a_finite_gradient():
@@ -111,9 +128,9 @@ def test_an_action_is_a_network_of_state_and_noise():
     for s in range(2):
         network = plain(agent.actor, s)
         for b in range(5):
-            z = Normal(0.0, 1.0).cdf(noise[s, b]).reshape(3, -1)  # each of K actions has some of the vectors
-            x = torch.cat([obs[s, b].expand(3, -1), z], -1)
-            close(action[s, b], network(x).tanh())
+            z = z_of(noise[s, b], 3)
+            expected = made_by(network, obs[s, b], z).tanh()
+            close(action[s, b], expected)
     drawn, _ = agent.draw(obs, noise, uniform)
     assert torch.equal(drawn, action[:, :, :1])
 
@@ -134,12 +151,36 @@ def test_evaluation_takes_the_first_z_that_is_kept_or_another():
         z = agent.actor.kept[s]
         assert 0 < z.min() < 0.2
         assert 0.8 < z.max() < 1
-        x = torch.cat([obs[s, 0].expand(3, -1), z], -1)
-        close(mean[s, 0], plain(agent.actor, s)(x), rtol=1e-5, atol=1e-6)
-    assert "kept" not in dict(agent.actor.named_parameters())
+        expected = made_by(plain(agent.actor, s), obs[s, 0], z)
+        close(mean[s, 0], expected, rtol=1e-5, atol=1e-6)
+    learnt = dict(agent.actor.named_parameters())
+    assert "kept" not in learnt
 
 
 # Losses
+
+
+def learn(agent, obs, updates: int) -> dict:
+    """Updates of policy and temperature alone; the figures of the last"""
+    _, n, _ = obs.shape
+    action_size = agent.actor.mean.bias.shape[-1]
+    for i in range(updates):
+        noise = noise_of(agent, n, action_size, seed=i)
+        alpha = agent.log_alpha.detach().exp()
+        loss, minus_d, figures = agent.policy_loss(obs, *noise, alpha)
+        agent.actor_adam.step(loss)
+        agent.alpha_adam.step(agent.temperature_loss(minus_d))
+    return figures
+
+
+@torch.no_grad()
+def acted(agent, obs) -> torch.Tensor:
+    """New actions in these states"""
+    _, n, _ = obs.shape
+    action_size = agent.actor.mean.bias.shape[-1]
+    noise, _ = noise_of(agent, n, action_size, seed=999)
+    action, _ = agent.propose(obs, noise)
+    return action
 
 
 def valley(obs, action):
@@ -160,16 +201,17 @@ def test_the_loss_and_its_gradient_by_hand():
     total = 0.0
     logs = []
     for b in range(6):
-        z = Normal(0.0, 1.0).cdf(noise[0, b]).reshape(4, -1)
-        action = network(torch.cat([obs[0, b].expand(4, -1), z], -1)).tanh()
-        q = 2 * -(action - 0.3).square().sum(-1)  # the lower of the twins
-        distances = [(action[i] - action[j]).norm() for i in range(4) for j in range(i)]
-        d = sum((distance + 1e-5).log() for distance in distances) / 6
+        z = z_of(noise[0, b], 4)
+        action = made_by(network, obs[0, b], z).tanh()
+        q = -2 * (action - 0.3).square().sum(-1)  # the lower of the twins
+        distance = torch.pdist(action) + 1e-5
+        d = distance.log().mean()
         total = total - (q.mean() + 0.7 * d) / 6
         logs.append(d.item())
-        assert minus_d[0, b, 0].item() == pytest.approx(-d.item())
-    assert loss.item() == pytest.approx(total.item())
-    assert figures["losses/distance"].item() == pytest.approx(math.exp(np.mean(logs)))
+    close(loss.squeeze(), total)
+    expected = -torch.tensor(logs, dtype=torch.float64)
+    close(minus_d.flatten(), expected)
+    close(figures["losses/distance"].item(), math.exp(np.mean(logs)))
     (expected,) = torch.autograd.grad(total, network[-1].weight)
     close(gradient[0].T, expected)
 
@@ -187,7 +229,7 @@ def test_the_target_has_the_diversity_in_the_entropy_s_place(alpha, value):
     d = torch.zeros(2, 32, 1, dtype=torch.float64)
     for s in range(2):
         for b in range(32):
-            d[s, b] = by_loops(next_actions[s, b].detach().numpy())
+            d[s, b] = by_loops(next_actions[s, b])
     target = batch.reward + 0.9 * (1 - batch.terminated) * (10 + value * d)
     figures = agent.update(batch, normal, uniform)
     close(figures["losses/critic"], 2 * target.square().mean((1, 2)), rtol=1e-6)
@@ -211,19 +253,18 @@ def test_the_temperature_holds_the_distance():
     agent = make_agent(amortized_sac, seeds=[0], k=6, alpha="auto", beta=0.3, learning_rate=5e-3)
     agent.qf.forward = valley
     obs = torch.zeros(1, 16, 4)
-    for i in range(400):
-        loss, minus_d, figures = agent.policy_loss(obs, *noise_of(agent, 16, seed=i), agent.log_alpha.exp())
-        agent.actor_adam.step(loss)
-        agent.alpha_adam.step(agent.temperature_loss(minus_d))
-    assert figures["losses/distance"].item() == pytest.approx(0.3 * math.sqrt(2), rel=0.15)
-    action, _ = agent.propose(obs, noise_of(agent, 16, seed=999)[0])
-    near(action.detach().mean((0, 1, 2)), 0.3, 0.1)
+    figures = learn(agent, obs, 400)
+    distance = figures["losses/distance"].item()
+    assert distance == pytest.approx(0.3 * math.sqrt(2), rel=0.15)
+    action = acted(agent, obs)
+    near(action.mean((0, 1, 2)), 0.3, 0.1)
 
 
 def two_peaks(obs, action):
     """As good at -0.5 as at 0.5"""
     a = action.squeeze(-1)
-    q = (-20 * (a - 0.5).square()).exp() + (-20 * (a + 0.5).square()).exp()
+    away = a.abs() - 0.5
+    q = (-20 * away.square()).exp()
     return torch.stack([q, q], 1)
 
 
@@ -232,12 +273,8 @@ def test_it_keeps_two_modes():
     agent = make_agent(amortized_sac, seeds=[0], k=6, action_size=1, alpha="auto", beta=0.3)
     agent.qf.forward = two_peaks
     obs = torch.zeros(1, 16, 4)
-    for i in range(500):
-        loss, minus_d, _ = agent.policy_loss(obs, *noise_of(agent, 16, 1, seed=i), agent.log_alpha.exp())
-        agent.actor_adam.step(loss)
-        agent.alpha_adam.step(agent.temperature_loss(minus_d))
-    action, _ = agent.propose(obs, noise_of(agent, 16, 1, seed=999)[0])
-    a = action.flatten()
+    learn(agent, obs, 500)
+    a = acted(agent, obs).flatten()
     right = (a > 0.25).float().mean()
     left = (a < -0.25).float().mean()
     assert min(left, right) > 0.2
