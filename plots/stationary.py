@@ -6,8 +6,8 @@ z = (a - mean) / sigma, the derivative by log sigma is alpha - E[r (1 - z^2)]. W
 expectation is at most r_max E[max(0, 1 - z^2)] = 2 phi(1) r_max, phi the standard normal density.
 
 Under a tanh, as in SAC's files, H has a maximum, and so there always is such a policy. The true gradient
-leads to it, of one Gaussian or of a mixture, and E[r] there is compared with that of the best density of all,
-proportional to exp(r / alpha).
+leads to it, of one Gaussian or of a mixture, and E[r] there is compared with that of the soft optimum: of all
+densities the best, which is proportional to exp(r / alpha).
 """
 
 import math
@@ -192,7 +192,7 @@ class Finding:
     on_the_line: int  # Gaussians that are stationary
     gaussian: float  # E[r], under a tanh
     mixture: float
-    best: float  # of any density
+    best: float  # of the soft optimum
 
 
 def study(left: float, alphas: tuple = ALPHAS, steps: int = STEPS) -> tuple[list[Finding], dict[int, list]]:
@@ -213,7 +213,7 @@ def report(out: Path) -> list[Path]:
     studies = {left: study(left) for left in LEFT}
     records = []
     tables = []
-    head = ["alpha", "stationary on the line", *(f"E[r], K = {k}" for k in KS), "E[r], best density"]
+    head = ["alpha", "stationary on the line", *(f"E[r], K = {k}" for k in KS), "E[r], soft optimum"]
     for left, (findings, _) in studies.items():
         records += [asdict(finding) for finding in findings]
         fold = highest(stationary(Bimodal(left)))
@@ -277,7 +277,7 @@ def plot_rewards(ax, findings: list[Finding]) -> None:
     best = [finding.best for finding in findings]
     gaussian = [finding.gaussian for finding in findings]
     mixture = [finding.mixture for finding in findings]
-    ax.plot(alphas, best, ":", color="#8C8C8C", label="best density")
+    ax.plot(alphas, best, ":", color="#8C8C8C", label="soft optimum")
     ax.plot(alphas, gaussian, "-o", color=COLOURS[1], ms=3, label="K = 1")
     ax.plot(alphas, mixture, "-X", color=COLOURS[5], ms=4, label="K = 5")
     ax.set(xscale="log", ylim=(0, None), xlabel="alpha", title="under a tanh: E[r] at the best one found")
