@@ -89,7 +89,7 @@ class Actor(nn.Module):
         self.fc2 = Linear(hidden, hidden, generators)
         self.mean = Linear(hidden, action_size, generators)
         kept, _ = draw_noise(generators, k, 1, z_size)
-        self.register_buffer("kept", uniform(kept.squeeze(2)))  # (S, K, Z)
+        self.register_buffer("kept", as_uniform(kept.squeeze(2)))  # (S, K, Z)
 
     def propose(self, obs: Tensor, z: Tensor) -> Tensor:
         """f(s, z), before the tanh: obs (S, B, O), J of z for each (S, B, J, Z) -> (S, B, J, A)"""
@@ -150,7 +150,7 @@ def vectors(action_size: int) -> int:
     return -(-16 // action_size)
 
 
-def uniform(noise: Tensor) -> Tensor:
+def as_uniform(noise: Tensor) -> Tensor:
     """Uniform numbers of normal ones, by the normal distribution function"""
     return torch.special.ndtr(noise)
 
@@ -203,7 +203,7 @@ class Agent(nn.Module):
 
     def propose(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """K actions (S, B, K, A), each of a z of its own, and D (S, B, 1)"""
-        z = uniform(noise).unflatten(2, (self.args.k, -1)).flatten(3)  # (S, B, K, Z)
+        z = as_uniform(noise).unflatten(2, (self.args.k, -1)).flatten(3)  # (S, B, K, Z)
         action = self.actor.propose(obs, z).tanh()
         return action, diversity(action)
 
