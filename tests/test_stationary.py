@@ -48,9 +48,10 @@ def test_derivatives_are_those_of_finite_differences(bandit, mean, sigma):
     step = 1e-4
     difference = mean_reward(bandit, mean + step, sigma) - mean_reward(bandit, mean - step, sigma)
     close(by_mean, difference / (2 * step), 1e-4)
-    more = mean_reward(bandit, mean, sigma * math.exp(step))
-    less = mean_reward(bandit, mean, sigma * math.exp(-step))
-    close(by_log_sigma, -(more - less) / (2 * step), 1e-4)
+    wider = mean_reward(bandit, mean, sigma * math.exp(step))
+    narrower = mean_reward(bandit, mean, sigma * math.exp(-step))
+    difference = narrower - wider
+    close(by_log_sigma, difference / (2 * step), 1e-4)
 
 
 def test_the_points_are_stationary(bandit, curves):
@@ -90,24 +91,32 @@ def test_the_bound_holds_for_any_reward():
 # Under a tanh
 
 
+def two(means, log_stds, w) -> list[torch.Tensor]:
+    """A mixture of two: mean, log sigma and log w"""
+    rows = (means, log_stds, np.log(w))
+    return [torch.tensor(np.array([row])) for row in rows]
+
+
 def test_densities_are_one():
     u, du = stationary.grid()
-    mean, log_std = torch.tensor([[0.5, -0.5]]).double(), torch.tensor([[-3.5, 1.5]]).double()
-    log_w = torch.tensor([[0.3, 0.7]]).double().log()
-    log_prob = stationary.log_density(u, mean, log_std, log_w)
+    policy = two([0.5, -0.5], [-3.5, 1.5], [0.3, 0.7])
+    log_prob = stationary.log_density(u, *policy)
     close(stationary.probability(u, du, log_prob).sum(), 1, 1e-6)
 
 
 def test_the_expected_reward_is_that_of_samples():
     bandit = Bimodal(0.75)
-    mean, log_std = torch.tensor([[0.5, -0.6]]).double(), torch.tensor([[-3.0, -0.5]]).double()
-    log_w = torch.tensor([[0.4, 0.6]]).double().log()
+    means = np.array([0.5, -0.6])
+    log_stds = np.array([-3.0, -0.5])
     rng = np.random.default_rng(0)
-    which = (rng.random(400_000) < 0.6).astype(int)
-    u = mean[0].numpy()[which] + log_std[0].exp().numpy()[which] * rng.normal(size=len(which))
-    rewards = bandit.reward_of(2 * np.tanh(u)[:, None])
+    which = rng.choice(2, 400_000, p=[0.4, 0.6])
+    noise = rng.normal(size=len(which))
+    u = means[which] + np.exp(log_stds)[which] * noise
+    action = 2 * np.tanh(u)
+    rewards = bandit.reward_of(action[:, None])
     error = rewards.std() / math.sqrt(len(u))
-    found = stationary.expected_reward(bandit, mean, log_std, log_w).item()
+    policy = two(means, log_stds, [0.4, 0.6])
+    found = stationary.expected_reward(bandit, *policy).item()
     assert found == pytest.approx(rewards.mean(), abs=4 * error)
 
 
@@ -133,17 +142,14 @@ def test_a_gaussian_is_at_one_of_the_points_on_the_line(studied):
     """On a peak the tanh is nearly straight: its sigma is that of the line, in units of the actions there"""
     _, found = studied
     mean, log_std, _ = found[1]
-    action = 2 * mean[0].tanh()
-    slope = 2 * (1 - mean[0].tanh().square())
-    assert abs(action.item()) == pytest.approx(1, abs=0.01)
-    narrow = [
-        point
-        for curve in stationary.stationary(Bimodal(1.5))
-        for point in curve
-        if point.branch == "right" and point.sigma < 0.05
-    ]
-    nearest = min(narrow, key=lambda point: abs(point.alpha - 0.3))
-    sigma = (slope * log_std[0].exp()).item()
+    unit = mean[0].tanh().item()
+    assert abs(2 * unit) == pytest.approx(1, abs=0.01)
+    slope = 2 * (1 - unit**2)
+    sigma = slope * log_std[0].exp().item()
+    on_the_line = []
+    for curve in stationary.stationary(Bimodal(1.5)):
+        on_the_line += [point for point in curve if point.branch == "right" and point.sigma < 0.05]
+    nearest = min(on_the_line, key=lambda point: abs(point.alpha - 0.3))
     assert sigma == pytest.approx(nearest.sigma, rel=0.05)
 
 
