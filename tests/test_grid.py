@@ -428,8 +428,8 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
         methods_of(dict.fromkeys(UNSHAPED, 5), *MRP),
         10,
         {
-            "total_timesteps": {100_000, 50_000, 10_000},
-            "eval_every": {5000, 2500, 500},
+            "total_timesteps": {100_000, 30_000, 10_000},
+            "eval_every": {5000, 1500, 500},
             "eval_episodes": {5},
             "alpha": {0.001, 0.01, 0.1, 1.0},
             "hidden": {64},
