@@ -19,7 +19,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
-from .files import read_config
+from .files import read_config, visible
 
 ALGORITHMS = {
     "sac": "pmoe_sac",
@@ -33,6 +33,7 @@ ALGORITHMS = {
     "mcp-ppo": "baselines.mcp_ppo",
     "dac": "baselines.dac_ppo",
 }
+SOURCE = "source.py"  # in a run directory, the algorithm's file as it was
 OFFERED = (
     "ALGO",
     "FREE",
@@ -73,6 +74,40 @@ def is_algorithm(word: str) -> bool:
 def file_of(algo: str) -> Path:
     """The file of one of the project's algorithms"""
     return Path(__file__).parent / (ALGORITHMS[algo].replace(".", "/") + ".py")
+
+
+def options_of(algo: str) -> dict[str, str]:
+    """An algorithm's options, and what its file says of each; nothing where there is no such file. To load it
+    would take seconds."""
+    try:
+        text = read_text(algo)
+        code = ast.parse(text)
+    except (AlgorithmError, SyntaxError, ValueError):
+        return {}
+    lines = text.splitlines()
+    options = {}
+    for node in ast.walk(code):
+        if not isinstance(node, ast.ClassDef) or node.name != "Args":
+            continue
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign):
+                last = field.end_lineno or field.lineno
+                _, _, comment = lines[last - 1].partition("  # ")
+                options |= dict.fromkeys(names_of(field), comment)
+    return options
+
+
+def names_of(field: ast.AnnAssign) -> list[str]:
+    """An option's names on the command line, by its line in Args"""
+    name = ast.unparse(field.target).replace("_", "-")
+    names = [f"--{name}"]
+    if ast.unparse(field.annotation) == "bool":
+        names.append(f"--no-{name}")
+    # Its aliases
+    for node in ast.walk(field.annotation):
+        if isinstance(node, ast.Constant) and str(node.value).startswith("--"):
+            names.append(str(node.value))
+    return names
 
 
 # From a name or a file to a module
@@ -135,12 +170,17 @@ def described(error: BaseException, path: Path) -> str:
 
 
 def load_of_run(run_dir: Path) -> ModuleType:
-    """The module of the file that a run came from. AlgorithmError: that is gone, or does not load."""
+    """The module of the file that a run came from, or of the run's copy of it. AlgorithmError: both are gone,
+    or it does not load."""
     file = run_dir / "config.json"
     try:
         config = read_config(file)
     except (OSError, ValueError) as error:
         raise AlgorithmError(f"{file} is not the config.json of a run ({type(error).__name__})") from None
+    # Where a fork's file is gone, its copy is left.
+    source = run_dir / SOURCE
+    if not os.path.exists(config.get("file") or "") and config["algo"] not in ALGORITHMS and source.is_file():
+        return load_fork(source)
     try:
         return load_of_config(config)
     except AlgorithmError as error:
@@ -168,6 +208,10 @@ def load_of_config(config: dict) -> ModuleType:
 def read_text(algo: str | Path) -> str:
     """The text of an algorithm's file. AlgorithmError: there is none."""
     file = file_of(algo) if algo in ALGORITHMS else Path(algo)
+    if is_run(file):
+        file = file / SOURCE
+        if not file.is_file():
+            raise AlgorithmError(f"{algo} keeps no {SOURCE}, the copy of its algorithm's file")
     if not file.is_file():
         hint = nearest_algorithm(str(algo))
         raise AlgorithmError(f"{str(algo)!r} is neither an algorithm nor a file; {hint}")
@@ -175,6 +219,63 @@ def read_text(algo: str | Path) -> str:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise AlgorithmError(f"{file} cannot be read ({type(error).__name__})") from None
+
+
+def is_run(path: Path) -> bool:
+    """Whether this is a run directory, by its config.json"""
+    return os.path.isfile(os.path.join(path, "config.json"))
+
+
+def completed(word: str) -> str:
+    """A word as it stands or, where only a file of that name and .py is in this folder, that"""
+    found = word in ALGORITHMS or os.path.exists(word)
+    return f"{word}.py" if not found and os.path.isfile(f"{word}.py") else word
+
+
+def show_runs(a: Path, b: Path) -> bool:
+    """Prints the options, and what else config.json has, in which two runs differ. Whether their code can be
+    compared; where it cannot, a line says so. AlgorithmError: a config.json is damaged."""
+    from rich.console import Console
+    from rich.table import Table
+
+    before = settings_of(a)
+    after = settings_of(b)
+    table = Table("", "A", "B", box=None)
+    for name in before | after:
+        values = [settings.get(name, "-") for settings in (before, after)]
+        if len(set(values)) > 1:
+            table.add_row(name, *values)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"A: {a}\nB: {b}")
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("the options are the same")
+    lacking = [str(path) for path in (a, b) if not (path / SOURCE).is_file()]
+    if not lacking:
+        return True
+    hashes = {before.get("source"), after.get("source")}
+    told = "it is not known whether the code is the same"
+    if None not in hashes:
+        told = "the code is the same" if len(hashes) == 1 else "the code differs"
+    console.print(f"{told}; no {SOURCE} in {' and '.join(lacking)}")
+    return False
+
+
+def settings_of(run_dir: Path) -> dict[str, str]:
+    """What config.json says of a run, as text: its options, algorithm, device, commit, versions"""
+    file = run_dir / "config.json"
+    try:
+        config = read_config(file)
+    except (OSError, ValueError):
+        raise AlgorithmError(f"{file} is not the config.json of a run") from None
+    options = {f"--{name.replace('_', '-')}": value for name, value in config.pop("args").items()}
+    versions = config.pop("versions", {})
+    if type(versions) is dict:
+        config |= versions
+    # Where and how it was started says nothing of what it is.
+    config.pop("command", None)
+    return {name: visible(str(value)) for name, value in (options | config).items()}
 
 
 def show_diff(a: str, b: str, side_by_side: bool, context: int, stat: bool) -> None:

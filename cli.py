@@ -2,6 +2,7 @@
 quick."""
 
 import contextlib
+import copy
 import dataclasses
 import errno
 import io
@@ -10,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from enum import Enum
-from importlib import import_module, metadata
+from importlib import import_module, metadata, util
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NoReturn
@@ -146,7 +147,24 @@ def root(
     pass
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+class WithOptions(typer.core.TyperCommand):
+    """Completes the options of the algorithm that the command line names, beside its own"""
+
+    def shell_complete(self, ctx, incomplete: str) -> list:
+        words = ctx.params.get("words") or []
+        algo = next(filter(is_algorithm, words), None)
+        options = algorithms.options_of(algo) if algo else {}
+        (pattern,) = [param for param in self.params if "--config" in param.opts]
+        for name, help_text in options.items():
+            option: Any = copy.copy(pattern)
+            option.name = name
+            option.opts = [name]
+            option.help = help_text
+            self.params.append(option)
+        return super().shell_complete(ctx, incomplete)
+
+
+@app.command(cls=WithOptions, context_settings={"ignore_unknown_options": True, "help_option_names": []})
 def run(
     ctx: typer.Context,
     words: Annotated[
@@ -212,10 +230,19 @@ def parse(args_type: type, argv: list[str], algo: str):
     """tyro.cli, its boxed errors made one line"""
     import tyro
 
+    registry = tyro.constructors.ConstructorRegistry()
+    whole = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda words: whole_number(words[0]),
+        is_instance=lambda x: type(x) is int,
+        str_from_instance=lambda x: [str(x)],
+    )
+    registry.primitive_rule(lambda info: whole if info.type is int else None)
     box = io.StringIO()
     args: Any
     try:
-        with contextlib.redirect_stderr(box):
+        with registry, contextlib.redirect_stderr(box):
             args, unknown = tyro.cli(args_type, prog=f"pmoe run {algo}", args=argv, return_unknown_args=True)
     except SystemExit as stop:
         if stop.code != 2:
@@ -226,6 +253,15 @@ def parse(args_type: type, argv: list[str], algo: str):
         near = nearest(unknown[0], [*options, "--env", "--config"])
         fail(f"unknown option {unknown[0]}; {near}; see `pmoe run {algo} --help`")
     return args
+
+
+def whole_number(text: str) -> int:
+    """Of 1e6 a million; ValueError: it is no whole number"""
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if number.is_integer() and "e" in text.lower():
+            return int(number)
+    return int(text)
 
 
 def first_paragraph(box: str) -> str:
@@ -241,14 +277,13 @@ def first_paragraph(box: str) -> str:
 
 def load_env_module(env_id: str) -> None:
     """Imports the module of --env MODULE:ID."""
-    if ":" not in env_id:
-        return
-    from .envs import load_module
+    from .envs import load_module, warn_once
 
     try:
         load_module(env_id)
     except ValueError as error:
         fail(f"--env {env_id}: {error}")
+    warn_once(env_id)
 
 
 def check_folders(module: ModuleType, args) -> None:
@@ -367,6 +402,37 @@ def evaluate(
         files.append(video)
     if files:
         show_written(files)
+
+
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx | FILE.pt", help="ONNX, or torch.export's.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a trained policy as one file for other programs, as in `pmoe export RUN_DIR policy.onnx`:
+    observations in, actions within the environment's bounds out."""
+    if file.suffix not in (".onnx", ".pt"):
+        fail(f"{file}: give the name of an .onnx or a .pt file")
+    if not file.absolute().parent.is_dir():
+        fail(f"{file}: there is no folder {file.parent}")
+    if file.exists() and not (overwrite and file.is_file()):
+        fail(f"{file} exists; --overwrite replaces a file")
+    from .policy import load
+    from .policy.export import CHECKS, NEEDED, ExportError
+    from .policy.export import export as exported
+
+    lacking = [name for name in NEEDED if not util.find_spec(name)]
+    if file.suffix == ".onnx" and lacking:
+        fail(f"an .onnx file needs {', '.join(lacking)}: pip install {' '.join(lacking)}")
+    try:
+        content, words = exported(load(run_dir), file)
+    except ExportError as error:
+        fail(f"{run_dir}: {error}", 1)
+    except (FileNotFoundError, ValueError) as error:
+        fail(str(error))
+    files.write_whole(file, content)
+    print(f"wrote {file}: {words}; it does as the policy does on {CHECKS} random observations")
 
 
 def show_written(files: list[Path]) -> None:
@@ -702,8 +768,9 @@ def status(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the state of each run.")] = False,
 ) -> None:
-    """Show for each run whether it is done, running, failed, stale (its process died), stopped or missing.
-    The exit status is 0 if all are done, and 1 otherwise."""
+    """Show for each run whether it is done, running, failed, stale (its process died), stopped, damaged
+    or missing; and the step and the time left of what is not done. The exit status is 0 if all are done, and
+    1 otherwise."""
     from .grid import read
 
     if not path.exists():
@@ -721,7 +788,7 @@ def status(
 
         print(json.dumps({str(run): state for run, state in states.items()}, indent=2))
     else:
-        read.show_status(states)
+        read.show_status(states, steps)
     raise SystemExit(set(states.values()) != {"done"})
 
 
@@ -746,13 +813,17 @@ def diff(
     a: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="An algorithm, as `pmoe list` names them.", autocompletion=complete_algo
+            metavar="A",
+            help="An algorithm, as `pmoe list` names them, or a run directory.",
+            autocompletion=complete_algo,
         ),
     ],
     b: Annotated[
         str,
         typer.Argument(
-            metavar="B", help="Another algorithm, or the file of your fork.", autocompletion=complete_algo
+            metavar="B",
+            help="Another algorithm, the file of your fork, or another run directory.",
+            autocompletion=complete_algo,
         ),
     ],
     side_by_side: Annotated[bool, typer.Option("--side-by-side", "-y", help="In two columns.")] = False,
@@ -760,7 +831,12 @@ def diff(
     stat: Annotated[bool, typer.Option("--stat", help="Only count the changed lines.")] = False,
 ) -> None:
     """Show how B differs from A: `pmoe diff sac mrp-sac` shows what makes MRP. Lines that are the same are
-    left out."""
+    left out. Of two run directories, options and code."""
+    a = algorithms.completed(a)
+    b = algorithms.completed(b)
+    paths = [Path(a), Path(b)]
+    if all(map(algorithms.is_run, paths)) and not algorithms.show_runs(*paths):
+        return
     algorithms.show_diff(a, b, side_by_side, context, stat)
 
 

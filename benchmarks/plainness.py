@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (".", "baselines", "benchmarks", "envs", "files", "grid", "plots", "terminal", "tests")
+FOLDERS = (".", "baselines", "benchmarks", "envs", "files", "grid", "plots", "policy", "terminal", "tests")
 MARK = "# THE SAME IN EVERY FILE"  # above it the method, below it the machinery
 LONGEST = 110
 

@@ -2,6 +2,7 @@
 1.0."""
 
 import ast
+import functools
 import os
 import re
 import sys
@@ -41,6 +42,25 @@ def load_module(env_id: str) -> None:
         import_module(module)
     except (Exception, SystemExit) as error:  # noqa: BLE001  a module may raise anything
         raise ValueError(f"{module} does not import ({type(error).__name__}: {error})") from None
+
+
+def warn_once(env_id: str) -> None:
+    """From now on MuJoCo prints each of its warnings once, and not for every copy of an environment that is
+    made; nor into a MUJOCO_LOG.TXT of the current folder."""
+    name, _, _ = env_id.partition(",")
+    spec = gym.registry.get(name.rpartition(":")[2])
+    # It takes a second to be imported, and only its own environments do so anyway.
+    if spec is None or "mujoco" not in str(spec.entry_point):
+        return
+    import mujoco
+
+    mujoco.set_mju_user_warning(print_once)
+
+
+@functools.cache
+def print_once(message: str) -> None:
+    # Not into what is caught of an environment that cannot be made
+    print(f"MuJoCo warns: {message}", file=sys.__stderr__ or sys.stderr)
 
 
 def without_render_mode(env_id: str) -> str:

@@ -1,11 +1,13 @@
 """What `grid`, `plots` and the commands read from a disk, whatever stands there: texts, and the JSON of run
-directories. They all read it here, so that a damaged file is damaged for all of them."""
+directories. They all read it here, so that a damaged file is damaged for all of them. And how they write."""
 
 import errno
 import json
 import os
+import pickle
 import re
 import stat
+import zipfile
 from pathlib import Path
 
 MOST = 16 * 2**20  # characters of a JSON or a TOML file
@@ -106,3 +108,59 @@ def checkpoints(run_dir: Path) -> dict[int, Path]:
         if re.fullmatch("[0-9]{1,13}", file.stem):
             found[int(file.stem)] = file
     return found
+
+
+class Numbers(pickle.Unpickler):
+    """Reads what of a checkpoint is no tensor, in no time: torch itself takes seconds to be imported. Nothing
+    that a file names is called."""
+
+    def find_class(self, module: str, name: str):
+        return nothing
+
+    def persistent_load(self, pid):
+        return None
+
+
+def nothing(*args) -> None:
+    pass
+
+
+def read_speed(file: Path) -> tuple[int, float]:
+    """The step of a checkpoint, and the seconds that its run had taken by then. ValueError: it is damaged."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            with archive.open(name) as content:
+                saved = Numbers(content).load()
+        step, seconds = saved["step"], saved["wall_time"]
+    # A damaged pickle may raise anything.
+    except Exception as error:  # noqa: BLE001
+        raise ValueError(f"{file} is damaged ({type(error).__name__})") from None
+    if not is_count(step) or not is_time(seconds):
+        raise ValueError(f"{file} is damaged")
+    return step, seconds
+
+
+def last_step(file: Path) -> int:
+    """That of the last whole line of a CSV file; 0 where there is none"""
+    try:
+        with open(file, "rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - 4096))
+            *lines, _ = stream.read().split(b"\n")
+    except OSError:
+        return 0
+    steps = [line.partition(b",")[0] for line in lines]
+    known = [int(step) for step in steps if re.fullmatch(b"[0-9]{1,12}", step)]
+    return max(known, default=0)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Writes a file wholly or not at all. OSError: it cannot be written."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -21,6 +21,7 @@ from pathlib import Path
 
 BEAT, DEAD = 5.0, 120.0  # seconds
 TAKEN = 75  # exit status where another process has the run
+REFUSED = (2, TAKEN)  # exit statuses where a run was not begun
 LONGEST = 4096  # bytes of a claim; it has some 150
 NOBODY: dict = {"machine": "?", "pid": 0, "token": ""}  # of a damaged claim
 
@@ -219,10 +220,12 @@ def remove(file: Path) -> None:
 @contextlib.contextmanager
 def claimed(paths: list[Path]) -> Iterator[None]:
     """Claims runs while the body trains them. Where it raises or ends the program with status 1,
-    `seedN.failed` stays beside the run. With PMOE_PARENT in the environment, the process ends as by SIGTERM
-    when that one is gone. BlockingIOError: another process has a claim on one of them."""
+    `seedN.failed` stays beside the run; where it refuses to begin, that is left as it was. With PMOE_PARENT
+    in the environment, the process ends as by SIGTERM when that one is gone. BlockingIOError: another process
+    has a claim on one of them."""
     token = uuid.uuid4().hex
     taken = []
+    failed: list[Path] = []  # before
     made = make_folders(paths[0].parent)
     ended = threading.Event()
     try:
@@ -230,6 +233,8 @@ def claimed(paths: list[Path]) -> Iterator[None]:
             if not take(path, token):
                 raise BlockingIOError(trained_by(path))
             taken.append(path)
+        failed = [path for path in taken if beside(path, "failed").exists()]
+        for path in failed:
             beside(path, "failed").unlink(missing_ok=True)
         threading.Thread(target=beat, args=(taken, token, ended), daemon=True).start()
         try:
@@ -237,6 +242,8 @@ def claimed(paths: list[Path]) -> Iterator[None]:
         except (Exception, SystemExit) as error:
             if not isinstance(error, SystemExit) or error.code == 1:
                 mark_failed(taken)
+            elif error.code in REFUSED:
+                mark_failed(failed)
             raise
     finally:
         ended.set()

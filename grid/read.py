@@ -17,13 +17,14 @@ import typing
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..algorithms import ALGORITHMS, AlgorithmError, is_algorithm, load, nearest
-from ..files import CONTROL, read_config, read_done, read_text, visible
+from ..files import CONTROL, HIGHEST, last_step, read_config, read_done, read_speed, read_text, visible
 from ..files import checkpoints as checkpoint_files
 from .claims import TAKEN, beside, holder
 
@@ -33,7 +34,8 @@ TABLES = {  # that are no options of `pmoe run`, and what they may hold
     "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},
 }
 MOST_RUNS = 20_000  # of a method; to read them takes 10 s
-STATES = ("done", "running", "failed", "stale", "stopped", "missing")
+STATES = ("done", "running", "failed", "stale", "stopped", "damaged", "missing")
+HALF = ("running", "failed", "stale", "stopped")  # those that have something left to do
 DEEPEST = 5  # of lists and tables in each other; a list in a [[method]] stands 4 deep
 RANGE = r"(?: \([^()]* to [^()]*\))?"  # of several seeds
 PROGRESS = re.compile(
@@ -432,9 +434,10 @@ def finished(path: Path, steps: int | None = None) -> bool:
 
 def state(path: Path, steps: int | None = None) -> str:
     """Of a run directory, one of STATES. Done: it has made so many steps. Failed: it ended with an error.
-    Stale: its process died without a word. Stopped: it ended in order, with a checkpoint."""
+    Stale: its process died without a word. Stopped: it ended in order, with a checkpoint. Damaged: its
+    config.json cannot be read."""
     if finished(path, steps):
-        return "done"
+        return "done" if config_of(path) else "damaged"
     claim = holder(path)
     if claim and claim["alive"]:
         return "running"
@@ -442,7 +445,19 @@ def state(path: Path, steps: int | None = None) -> str:
         return "failed"
     if claim:
         return "stale"
-    return "stopped" if path.exists() else "missing"
+    if not path.exists():
+        return "missing"
+    # A process that was killed at its beginning leaves none.
+    is_whole = config_of(path) or not (path / "config.json").exists()
+    return "stopped" if is_whole else "damaged"
+
+
+def config_of(path: Path) -> dict | None:
+    """The config.json of a run; None: it cannot be read"""
+    try:
+        return read_config(path / "config.json")
+    except (OSError, ValueError):
+        return None
 
 
 def checkpoints(path: Path) -> set[int]:
@@ -514,8 +529,53 @@ def count(states: dict[Path, str]) -> str:
     return ", ".join(parts) or "no runs"
 
 
-def show_status(states: dict[Path, str]) -> None:
-    """Prints a table: a row for each configuration, the seeds in each state."""
+def reached(path: Path, state: str, total: int) -> tuple[int, float | None]:
+    """Where a run stands that is to make `total` steps: its step, and the seconds that are left; None: nobody
+    knows. Where it is not running, it will go on from its last checkpoint."""
+    files = checkpoint_files(path)
+    step = max(files, default=0)
+    speed = 0.0
+    # The next may have taken its place by now.
+    with contextlib.suppress(ValueError):
+        made, seconds = read_speed(files[step]) if files else (0, 0.0)
+        speed = made / max(seconds, 1e-3)
+    if state == "running":
+        step = max(step, last_step(path / "eval.csv"), last_step(path / "episodes.csv"))
+    left = max(total - step, 0)
+    return step, left / speed if speed else None
+
+
+def show_reached(states: dict[Path, str], steps: Mapping[Path, int | None]) -> None:
+    """Prints a table of the runs that are under way or stand half-done: their steps and the time left."""
+    from rich.table import Table
+
+    from ..terminal import console, spans
+
+    groups: dict[tuple, list[tuple]] = {}
+    for path, name in states.items():
+        config = config_of(path)
+        # A run that has only just begun has none.
+        if name in HALF and config:
+            total = steps[path] or config["args"]["total_timesteps"]
+            seed = int(path.name.removeprefix("seed"))
+            groups.setdefault((path.parent, name, total), []).append((seed, *reached(path, name, total)))
+    table = Table("environment", "method", "seed", "state", "step", "left", box=None)
+    for (folder, name, total), group in groups.items():
+        seeds, made, times = zip(*group)
+        span = "" if min(made) == max(made) else f" to {max(made):,}"
+        step = f"{min(made):,}{span} of {total:,} ({min(made) / total:.0%})"
+        known = [time for time in times if time is not None]
+        left = "-"
+        if known:
+            # A damaged checkpoint may have been very slow.
+            left = str(timedelta(seconds=min(round(max(known)), HIGHEST)))
+        table.add_row(folder.parent.name, folder.name, spans(seeds), name, step, left)
+    if groups:
+        console().print(table)
+
+
+def show_status(states: dict[Path, str], steps: Mapping[Path, int | None]) -> None:
+    """Prints a table: a row for each configuration, the seeds in each state. And how far they are."""
     from rich.table import Table
 
     from ..terminal import console, spans
@@ -532,6 +592,7 @@ def show_status(states: dict[Path, str]) -> None:
         cells = [spans(numbers) for numbers in by_state.values()]
         table.add_row(folder.parent.name, folder.name, *cells)
     console().print(table)
+    show_reached(states, steps)
     print(count(states))
 
 

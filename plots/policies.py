@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 
 from .. import algorithms
 from ..algorithms import AlgorithmError
-from ..envs import load_module, without_render_mode
+from ..envs import load_module, warn_once, without_render_mode
 from ..files import checkpoints
 from .runs import PlotError, Run, by_method
 
@@ -117,6 +117,7 @@ def make_envs(run: Run, n: int, **kwargs):
     said = io.StringIO()
     try:
         load_module(env_id)
+        warn_once(env_id)
         with contextlib.redirect_stderr(said):
             envs = module.Envs(env_id, n, **kwargs)
     except (Exception, SystemExit) as error:  # environments raise anything
@@ -180,7 +181,7 @@ def trained(run: Run) -> tuple:
 
 def newest_checkpoint(run: Run) -> tuple[int, Path]:
     """Its step and file. PlotError: there is none."""
-    file = max(run.path.glob("checkpoint/*.pt"), default=None)
+    file = max(run.path.glob("checkpoint/[0-9]*.pt"), default=None)
     if file is None:
         raise PlotError(f"{run.path} has no checkpoint")
     for step, known in checkpoints(run.path).items():

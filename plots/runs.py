@@ -35,7 +35,8 @@ ENDLESS = ("/proc", "/sys")  # whose links lead everywhere
 
 # Options that stand in the label as they are, or have no say in what is learnt.
 FREE = {"env_id", "k", "tag", "seed", "num_seeds", "total_timesteps", "run_dir", "device", "compile", "track"}
-FREE |= {"eval_every", "eval_episodes", "checkpoint_every", "keep_replay", "resume", "overwrite"}
+FREE |= {"eval_every", "eval_episodes", "checkpoint_every", "keep_checkpoints", "keep_replay"}
+FREE |= {"resume", "overwrite"}
 
 
 class PlotError(ValueError):

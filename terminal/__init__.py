@@ -23,7 +23,7 @@ def tracked(items: Iterable, text: str) -> Iterator:
             bar.update(task, advance=1, visible=time.monotonic() - began > 1)
 
 
-def spans(seeds: list[int]) -> str:
+def spans(seeds: Iterable[int]) -> str:
     """1, 2, 3, 7 -> 1-3, 7"""
     text: list[list[int]] = []
     for seed in sorted(seeds):

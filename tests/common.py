@@ -260,7 +260,7 @@ def json_of(path: Path) -> dict:
 
 def checkpoint(path: Path) -> dict:
     """The newest of a run"""
-    newest = max(path.glob("checkpoint/*.pt"))
+    newest = max(path.glob("checkpoint/[0-9]*.pt"))
     return torch.load(newest, weights_only=True)
 
 

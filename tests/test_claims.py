@@ -367,6 +367,20 @@ def test_failed_stays_until_the_next_start(tmp_path, error, left):
         assert below(tmp_path) == ["seed1.claim", "seed2.claim"]
 
 
+@pytest.mark.parametrize("error", [SystemExit(2), SystemExit(75)], ids=repr)
+def test_a_refused_start_leaves_failed_alone(tmp_path, error):
+    """The run is as it was; of several seeds, only those that had failed have."""
+    paths = [tmp_path / f"seed{i}" for i in (1, 2, 3)]
+    beside(paths[0], "failed").touch()
+    with pytest.raises(SystemExit), claimed(paths[:2]):
+        raise error
+    assert below(tmp_path) == ["seed1.failed"]
+    write(paths[2], pid=1)
+    with pytest.raises(BlockingIOError), claimed(paths):
+        pytest.fail("claimed what another has")
+    assert below(tmp_path) == ["seed1.failed", "seed3.claim"]
+
+
 def test_the_heart_beats(tmp_path, monkeypatch):
     monkeypatch.setattr(claims, "BEAT", 0.1)
     path, old = tmp_path / "seed1", time.time() - claims.DEAD - 100
@@ -437,7 +451,7 @@ def test_a_run_without_its_parent_ends_with_a_checkpoint(tmp_path):
     process = subprocess.Popen(
         ["bash", "-c", 'PMOE_PARENT=$$ "$@" >log & wait', "bash", PMOE, *words], cwd=tmp_path
     )
-    wait(lambda: list(tmp_path.glob("runs/*/*/seed1/checkpoint/*.pt")), 120)
+    wait(lambda: list(tmp_path.glob("runs/*/*/seed1/checkpoint/[0-9]*.pt")), 120)
     process.kill()
     process.wait()
     wait(lambda: "stopped at step" in (tmp_path / "log").read_text())

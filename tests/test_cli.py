@@ -1,6 +1,7 @@
 """The real command line: bad input, help, --config, completion, list, eval, and the file on its own."""
 
 import ast
+import dataclasses
 import errno
 import json
 import os
@@ -27,7 +28,7 @@ from common import (
     train,
 )
 
-from pmoe import cli, pmoe_sac
+from pmoe import algorithms, cli, pmoe_sac
 
 
 @pytest.mark.parametrize(
@@ -248,13 +249,41 @@ def test_version_and_list(pmoe):
     [
         ("pmoe run s", {"sac"}),
         ("pmoe run sac --k 4 --env Humanoid-", {"Humanoid-v4", "Humanoid-v5"}),
-        ("pmoe e", {"eval"}),
+        ("pmoe e", {"eval", "export"}),
+        ("pmoe run sac --ga", {"--gamma"}),
+        ("pmoe run ppo --k 4 --num-", {"--num-envs", "--num-seeds", "--num-steps"}),
+        ("pmoe run dac --env Hopper-v4 --", {"--config", "--env", "--no-anneal-lr", "--log-density-floor"}),
     ],
 )
 def test_shell_completion(pmoe, words, expected):
     position = len(words.split()) - 1
     variables = {"_PMOE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(position)}
     assert expected <= set(pmoe(env=os.environ | variables).stdout.split())
+
+
+def test_options_that_can_be_completed(algo, tmp_path):
+    """They are read from the file's text: all that there are, of forks too."""
+    fields = dataclasses.fields(MODULES[algo].Args)
+    options = algorithms.options_of(algo)
+    names = {f"--{field.name.replace('_', '-')}" for field in fields} | {"--env"}
+    assert names == {name for name in options if not name.startswith("--no-")}
+    assert options["--gamma"] == "discount factor"
+    fork = tmp_path / "fork.py"
+    fork.write_text(algorithms.read_text(algo))
+    assert algorithms.options_of(str(fork)) == options
+    for text in ("class Args(:", "\0", "x = 1"):
+        fork.write_text(text)
+        assert algorithms.options_of(str(fork)) == {}
+
+
+def test_mujoco_warns_once_for_all_environments(pmoe, tmp_path):
+    """Of HalfCheetah's settotalmass, which MuJoCo 4 does at each of the copies for evaluations"""
+    words = flags("sac", env="HalfCheetah-v4,max_episode_steps=3", total_timesteps=5, eval_episodes=4)
+    result = pmoe("run", "sac", *words)
+    assert result.returncode == 0 and len(result.stderr.splitlines()) <= 1
+    (path,) = tmp_path.glob("runs/*/*/*")
+    assert result.stderr == pmoe("eval", path, "--episodes", 3).stderr
+    assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
 
 
 def test_options_in_any_order(pmoe_here, tmp_path):
@@ -353,3 +382,17 @@ def test_an_install_brings_one_package(tmp_path):
     site = {path.name for path in Path(tmp_path, "site").iterdir()}
     assert site - {"bin"} == {"pmoe", "pmoe-0.1.0.dist-info"}
     assert {path.name for path in Path(tmp_path, "site/pmoe").glob("*.py")} == files
+
+
+@pytest.mark.parametrize("text, number", [("1e6", 10**6), ("1.5E3", 1500), ("2000", 2000)])
+def test_a_million_may_be_written_with_an_exponent(text, number):
+    args = cli.parse(pmoe_sac.Args, ["--total-timesteps", text], "sac")
+    assert args.total_timesteps == number
+
+
+@pytest.mark.parametrize("text", ["1.5e0", "1e", "nan", "inf", "1e999", "3.0"])
+def test_what_is_no_whole_number_is_refused(capsys, text):
+    with pytest.raises(SystemExit) as end:
+        cli.parse(pmoe_sac.Args, ["--total-timesteps", text], "sac")
+    assert end.value.code == 2
+    assert "--total-timesteps" in capsys.readouterr().err

@@ -143,7 +143,7 @@ def test_as_a_cuda_graph_it_is_as_written(compiled):
 
 def last_step(run_dir) -> int:
     """The step of the newest checkpoint below"""
-    files = run_dir.glob("*/*/*/checkpoint/*.pt")
+    files = run_dir.glob("*/*/*/checkpoint/[0-9]*.pt")
     return max((int(file.stem) for file in files), default=0)
 
 

@@ -126,7 +126,8 @@ SOUND = {  # what is well-formed, but of another environment or from elsewhere
 def test_a_damaged_config(read_by_all, run, drawn, damage):
     CONFIGS[damage](run)
     results = read_by_all()
-    assert results["status"].returncode == 0
+    assert results["status"].returncode == 1
+    assert "1 damaged" in results["status"].stdout
     for name in ("plot", "eval", "run"):
         failed(results[name], "config.json")
 
@@ -210,7 +211,7 @@ def damaged_checkpoint(change):
     def write(path: Path) -> None:
         saved = newest_checkpoint(path)
         changed = change(saved)
-        torch.save(saved if changed is None else changed, max(path.glob("checkpoint/*.pt")))
+        torch.save(saved if changed is None else changed, max(path.glob("checkpoint/[0-9]*.pt")))
 
     return write
 
@@ -232,7 +233,7 @@ def rename(name: str):
     """The newest checkpoint"""
 
     def change(path: Path) -> None:
-        file = max(path.glob("checkpoint/*.pt"))
+        file = max(path.glob("checkpoint/[0-9]*.pt"))
         file.rename(file.with_name(name))
 
     return change
@@ -250,7 +251,7 @@ CHECKPOINTS = {
     "NaN": damaged_checkpoint(fill(torch.nan)),
     "infinite": damaged_checkpoint(fill(torch.inf)),
     "a list": damaged_checkpoint(lambda saved: [1]),
-    "empty": lambda path: max(path.glob("checkpoint/*.pt")).write_bytes(b""),
+    "empty": lambda path: max(path.glob("checkpoint/[0-9]*.pt")).write_bytes(b""),
     "another name": rename("best.pt"),
     "a strange digit": rename("²².pt"),
     "a huge step": rename("9" * 200 + ".pt"),

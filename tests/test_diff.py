@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 
 import pytest
 from common import PMOE, refused
+from runs_on_disk import edit, make, put, set_arg
 
 from pmoe.algorithms import file_of
 
@@ -125,6 +126,67 @@ def test_a_fork_is_compared_by_its_file(pmoe, tmp_path):
     assert "+     return (alpha * log_prob - 2 * q).sum(-1)" in result.stdout
     same = pmoe("diff", "fork.py", "fork.py")
     assert counts(same.stdout.strip()) == (0, 0, length)
+
+
+def test_a_fork_is_found_by_its_name(pmoe_here, tmp_path):
+    """The file in this folder; a name of the project's stays that."""
+    tmp_path.joinpath("my_idea.py").write_text("x = 1\n")
+    tmp_path.joinpath("sac.py").write_text("x = 2\n")
+    shown = pmoe_here("diff", "my_idea", "my_idea.py", "--stat").stdout
+    assert counts(shown.strip()) == (0, 0, 1) and shown.startswith("my_idea.py -> my_idea.py: ")
+    assert counts(pmoe_here("diff", "sac", "my_idea", "--stat").stdout.strip())[2] == 0
+    refused(pmoe_here("diff", "sac", "my_ide"), "'my_ide' is neither")
+
+
+def two_runs(tmp_path, sources) -> list[str]:
+    """Run directories, the second with another K, whose config.json has hashes of `sources`"""
+    words = []
+    for seed, source in enumerate(sources, 1):
+        path = make(tmp_path, seed=1, k=seed)
+        words.append(str(path.relative_to(tmp_path)))
+        set_arg("source", source)(path)
+        set_arg("versions", {"torch": "2.13.0", "numpy": f"2.{seed}"})(path)
+        set_arg("command", [str(seed)])(path)
+    return words
+
+
+def test_runs_differ_in_options_and_code(pmoe_here, tmp_path):
+    a, b = two_runs(tmp_path, ["abc", "def"])
+    tmp_path.joinpath(a, "source.py").write_text("x = 1\ny = 2\n")
+    tmp_path.joinpath(b, "source.py").write_text("x = 1\ny = 3\n")
+    result = pmoe_here("diff", a, b)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert result.returncode == 0 and lines[:2] == [["A:", a], ["B:", b]]
+    assert lines[3:6] == [["--k", "1", "2"], ["source", "abc", "def"], ["numpy", "2.1", "2.2"]]
+    assert counts(result.stdout.splitlines()[6]) == (1, 1, 1)
+    assert "- y = 2\n+ y = 3\n" in result.stdout
+    tmp_path.joinpath("mine.py").write_text("x = 1\n")
+    assert counts(pmoe_here("diff", a, "mine", "--stat").stdout.strip()) == (1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "sources, told",
+    [
+        (["abc", "abc"], "the code is the same; no source.py in"),
+        (["abc", "def"], "the code differs; no source.py in"),
+        (["abc", None], "it is not known whether the code is the same; no source.py in"),
+    ],
+)
+def test_runs_that_keep_no_source(pmoe_here, tmp_path, sources, told):
+    a, b = two_runs(tmp_path, sources)
+    for path, source in zip((a, b), sources):
+        if source is None:
+            edit("config.json", '"source"', '"other"')(tmp_path / path)
+    result = pmoe_here("diff", a, b)
+    assert result.returncode == 0 and f"{told} {a} and {b}\n" in result.stdout
+    refused(pmoe_here("diff", "sac", a), f"{a} keeps no source.py")
+
+
+def test_the_same_run_and_a_damaged_one(pmoe_here, tmp_path):
+    a, b = two_runs(tmp_path, ["abc", "abc"])
+    assert "the options are the same\n" in pmoe_here("diff", a, a).stdout
+    put("config.json", "{")(tmp_path / b)
+    refused(pmoe_here("diff", a, b), f"{b}/config.json is not the config.json of a run")
 
 
 def test_the_name_of_a_fork_stands_as_it_is(pmoe, tmp_path):

@@ -240,13 +240,13 @@ def test_a_damaged_config(pmoe_here, copy, run, tmp_path, damage):
 
 
 def test_a_damaged_checkpoint_is_left_out(pmoe_here, copy, run, tmp_path):
-    (file,) = run.glob("checkpoint/*.pt")
+    (file,) = run.glob("checkpoint/[0-9]*.pt")
     file.write_bytes(file.read_bytes()[:100])
     refused(pmoe_here("eval", run, "--episodes", 1), f"{file} is damaged")
     assert f"note {file} is damaged" in stdout_of(pmoe_here("eval", copy, "--episodes", 1))
     assert len(rows_of(tmp_path / "figures/eval.csv")) == 3
     file.rename(file.with_name("best.pt"))
-    refused(pmoe_here("eval", run, "--episodes", 1), "best.pt is")
+    refused(pmoe_here("eval", run, "--episodes", 1), "has no checkpoint")
 
 
 def test_folders_are_found_through_links(pmoe_here, trained, tmp_path):
@@ -274,7 +274,7 @@ def test_a_run_that_goes_on_is_evaluated_at_one_checkpoint(run, tmp_path, monkey
 
     def and_train_on(*args):
         returns = real(*args)
-        (file,) = run.glob("checkpoint/*.pt")
+        (file,) = run.glob("checkpoint/[0-9]*.pt")
         later = int(file.stem) + 1
         file.rename(file.with_name(f"{later:010}.pt"))
         step, _ = policies.trained(args[0])
@@ -289,7 +289,7 @@ def test_a_run_that_goes_on_is_evaluated_at_one_checkpoint(run, tmp_path, monkey
 
 
 def test_without_a_checkpoint(pmoe_here, copy, run):
-    for file in run.glob("checkpoint/*.pt"):
+    for file in run.glob("checkpoint/[0-9]*.pt"):
         file.unlink()
     refused(pmoe_here("eval", run), str(run), "no checkpoint")
     assert f"note {run} has no checkpoint" in stdout_of(pmoe_here("eval", copy, "--episodes", 1))

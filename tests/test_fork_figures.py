@@ -65,6 +65,8 @@ def test_a_fork_is_evaluated(pmoe_here, trained, tmp_path):
 
 def test_a_file_that_is_gone(pmoe_here, trained, fork):
     fork({}).unlink()
+    for source in trained.rglob("source.py"):
+        source.unlink()
     _, notes = policies.pick(find(trained))
     assert any("my_idea.py" in note for note in notes)
     out = stdout_of(pmoe_here("eval", trained / "runs", "--episodes", 1))

@@ -261,10 +261,13 @@ def test_eval_and_plot(pmoe, tmp_path):
 
 
 def test_a_fork_that_is_gone(pmoe_here, tmp_path):
-    """Its curve is drawn, its policy is not."""
+    """Its policy is loaded by the run's copy; without that its curve is drawn, its policy is not."""
     file = write_fork(tmp_path / "ideas")
     path = train_fork(file, tmp_path / "runs")
-    file.unlink()
+    file.rename(path / "source.py")
+    result = pmoe_here("eval", path, "--episodes", 1)
+    assert result.returncode == 0, result.stderr
+    (path / "source.py").unlink()
     refused(pmoe_here("eval", path), str(file), "gone")
     failed(pmoe_here("plot", "runs", "--routing"), str(file), "gone")
     refused(pmoe_here("run", "--config", path / "config.json"), str(file), "gone")

@@ -4,15 +4,18 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from common import MODULES
-from grid_tools import SAC, STEPS, put, read, text_of
+import torch
+from common import MODULES, checkpoint
+from grid_tools import SAC, STEPS, put, read, text_of, write_done
 
 from pmoe import cli
+from pmoe.files import read_speed
 from pmoe.grid.claims import beside
-from pmoe.grid.read import as_it_stands, command, finished, going_on, progress, unfinished
+from pmoe.grid.read import as_it_stands, command, finished, going_on, progress, reached, unfinished
 
 
 @pytest.fixture
@@ -76,6 +79,11 @@ def test_what_has_changed_since_the_worker_looked(job):
 # What stands on the disk
 
 
+def write_config(path: Path, total: int = STEPS) -> None:
+    args = {"env_id": "Hopper-v4", "k": 4, "seed": 1, "total_timesteps": total}
+    (path / "config.json").write_text(json.dumps({"algo": "sac", "args": args}))
+
+
 def states(folder: Path) -> dict[Path, str]:
     """A directory for each state"""
     place = folder / "runs/Hopper-v4/sac-k4"
@@ -91,22 +99,73 @@ def states(folder: Path) -> dict[Path, str]:
     put(place / "seed5", 100)
     put(place / "seed6", 100, done=100)  # fewer steps than a grid asks for
     for path in place.glob("seed?"):
-        (path / "config.json").touch()
+        write_config(path)
+    (place / "seed9/checkpoint").mkdir(parents=True)  # finished, as its done.json has it
+    write_done(place / "seed9")
+    (place / "seed9/config.json").write_text("{")
     beside(place / "seed7", "claim").write_text("")
     wanted = ["done", "running", "stale", "failed", "stopped", "stopped", "running", "missing"]
+    wanted.append("damaged")
     return {place / f"seed{i}": state for i, state in enumerate(wanted, 1)}
 
 
 def test_status(pmoe_here, tmp_path):
     wanted = {str(path.relative_to(tmp_path)): state for path, state in states(tmp_path).items()}
-    (tmp_path / "grid.toml").write_text("seed = [1, 2, 3, 4, 5, 6, 7, 8]\n" + SAC)
+    (tmp_path / "grid.toml").write_text("seed = [1, 2, 3, 4, 5, 6, 7, 8, 9]\n" + SAC)
     result = pmoe_here("status", "grid.toml", "--json")
     assert result.returncode == 1
     assert json.loads(result.stdout) == wanted
     result = pmoe_here("status", "grid.toml")
     assert result.returncode == 1
-    assert "1 done, 2 running, 1 failed, 1 stale, 2 stopped, 1 missing\n" in result.stdout
-    assert re.search(r"Hopper-v4 +sac-k4 +1 +2, 7 +4 +3 +5-6 +8 *\n", result.stdout)
+    assert "1 done, 2 running, 1 failed, 1 stale, 2 stopped, 1 damaged, 1 missing\n" in result.stdout
+    assert re.search(r"Hopper-v4 +sac-k4 +1 +2, 7 +4 +3 +5-6 +9 +8 *\n", result.stdout)
+    # Not that of seed 7, which has no config.json yet
+    assert re.search(r"Hopper-v4 +sac-k4 +2 +running +100 of 1,000,000 \(0%\) +- *\n", result.stdout)
+
+
+def test_status_shows_step_and_time_left(pmoe_here, tmp_path, quick_run):
+    """Of what runs by its newest line, of what would go on by its checkpoint; at the speed until there"""
+    (tmp_path / "runs/Pendulum-v1/sac-k2").mkdir(parents=True)
+    for seed in (1, 2, 3):
+        path = tmp_path / f"runs/Pendulum-v1/sac-k2/seed{seed}"
+        shutil.copytree(quick_run("sac"), path)
+        (path / "done.json").unlink()
+        write_config(path, 1000)
+    taken = checkpoint(path)["wall_time"]
+    beside(path, "claim").write_text(json.dumps({"machine": "another", "pid": 1, "token": ""}))
+    with open(path / "episodes.csv", "a") as file:
+        file.write("600,-1,200\n8")  # half a line
+    assert reached(path, "running", 1000) == (600, pytest.approx(400 / 400 * taken))
+    assert reached(path, "stopped", 1000) == (400, pytest.approx(600 / 400 * taken))
+    result = pmoe_here("status")
+    assert result.returncode == 1 and "1 running, 2 stopped\n" in result.stdout
+    left = r"\d+:\d\d:\d\d"
+    assert re.search(rf"1-2 +stopped +400 of 1,000 \(40%\) +{left} *\n", result.stdout)
+    assert re.search(rf"3 +running +600 of 1,000 \(60%\) +{left} *\n", result.stdout)
+    (newest,) = path.glob("checkpoint/*.pt")
+    whole = newest.read_bytes()
+    torch.save({"step": 1, "wall_time": 9e11}, newest)
+    assert "days" in pmoe_here("status").stdout
+    newest.write_bytes(whole)
+    # A checkpoint that is damaged, or the first, says nothing of the speed.
+    newest.write_bytes(newest.read_bytes()[:1000])
+    assert reached(path, "stopped", 1000) == (400, None)
+    newest.rename(newest.with_name("0000000000.pt"))
+    assert reached(path, "stopped", 1000) == (0, None)
+    assert reached(tmp_path / "none", "running", 1000) == (0, None)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("called",)
+
+
+def test_nothing_of_a_checkpoint_is_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "0000000100.pt"
+    torch.save({"step": 100, "wall_time": 2.0, "more": Evil()}, file)
+    assert read_speed(file) == (100, 2.0)
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
 
 
 def test_status_of_a_folder(pmoe_here, tmp_path):
@@ -124,7 +183,7 @@ def test_status_of_a_folder(pmoe_here, tmp_path):
 def test_status_is_0_if_all_is_done(pmoe_here, tmp_path, path, missing):
     for seed in (1, 2):
         put(tmp_path / f"runs/Hopper-v4/sac-k4/seed{seed}", STEPS, done=STEPS)
-        (tmp_path / f"runs/Hopper-v4/sac-k4/seed{seed}/config.json").touch()
+        write_config(tmp_path / f"runs/Hopper-v4/sac-k4/seed{seed}")
     (tmp_path / "grid.toml").write_text(f"seed = [1, 2{', 3' * missing}]\n" + SAC)
     result = pmoe_here("status", path)
     assert result.returncode == int(missing and path == "grid.toml") and "2 done" in result.stdout

@@ -198,12 +198,12 @@ def test_a_seed_without_a_policy_makes_room_for_the_next(some, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(some, copy)
     (run,), _ = pick(copy)
-    (file,) = run.path.glob("checkpoint/*.pt")
+    (file,) = run.path.glob("checkpoint/[0-9]*.pt")
     file.unlink()
     (other,), notes = pick(copy)
     assert other.seed == 3
     assert "seed2 has no checkpoint" in "\n".join(notes)
-    (file,) = other.path.glob("checkpoint/*.pt")
+    (file,) = other.path.glob("checkpoint/[0-9]*.pt")
     file.write_bytes(b"")
     with pytest.raises(runs.PlotError, match="is damaged"):
         pick(copy)

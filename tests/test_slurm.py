@@ -357,7 +357,7 @@ def steps_from(path: Path) -> list[int]:
 
 def at_work(path: Path) -> bool:
     """Whether a run is past the checkpoint of its beginning"""
-    return any(int(file.stem) > 0 for file in path.glob("checkpoint/*.pt"))
+    return any(int(file.stem) > 0 for file in path.glob("checkpoint/[0-9]*.pt"))
 
 
 def check_resumed(paths: list[Path], folder: Path) -> None:

@@ -168,7 +168,7 @@ def in_learnt(change):
     return damage
 
 
-TEXTS = dict(MODULES["sac"].HEADERS)
+TEXTS = {name: f"{header}\n" for name, header in MODULES["sac"].HEADERS.items()}
 STATE = [
     "step",
     "wall_time",
@@ -179,6 +179,7 @@ STATE = [
     "actions",
     "obs",
     "returns",
+    "best",
     "evaluating",
 ]
 DAMAGES = {f"no {name}": without(name) for name in [*STATE, "replay", "global_random_state"]}
@@ -240,7 +241,7 @@ def refuses_to_resume(tmp_path, capsys) -> str:
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_checkpoint_is_one_line_and_changes_nothing(tmp_path, capsys, copied, damage):
-    (file,) = copied.glob("checkpoint/*.pt")
+    (file,) = copied.glob("checkpoint/[0-9]*.pt")
     state = torch.load(file, weights_only=True)
     damage(state)
     torch.save(state, file)
@@ -249,7 +250,7 @@ def test_a_damaged_checkpoint_is_one_line_and_changes_nothing(tmp_path, capsys, 
 
 
 def test_a_checkpoint_writes_no_file_of_its_own_naming(tmp_path, copied):
-    (file,) = copied.glob("checkpoint/*.pt")
+    (file,) = copied.glob("checkpoint/[0-9]*.pt")
     state = torch.load(file, weights_only=True)
     state["csv"] |= {"../../../../escaped": "x", "/escaped": "x", "other": "x"}
     torch.save(state, file)
@@ -263,7 +264,7 @@ def test_a_checkpoint_writes_no_file_of_its_own_naming(tmp_path, copied):
 
 def test_every_flipped_bit_is_found(tmp_path, capsys, copied):
     """In the stored numbers, which torch itself reads as they are"""
-    (file,) = copied.glob("checkpoint/*.pt")
+    (file,) = copied.glob("checkpoint/[0-9]*.pt")
     whole = file.read_bytes()
     with zipfile.ZipFile(file) as archive:
         largest = max(archive.infolist(), key=lambda info: info.file_size)
@@ -299,7 +300,7 @@ def test_a_damaged_config_beside_is_no_hindrance(tmp_path, copied):
 
 
 def test_a_damaged_checkpoint_by_the_command(pmoe_here, tmp_path, copied):
-    (file,) = copied.glob("checkpoint/*.pt")
+    (file,) = copied.glob("checkpoint/[0-9]*.pt")
     file.write_bytes(b"PK\x03\x04 and no more")
     result = pmoe_here("run", "sac", *flags("sac", env="Pendulum-v1"), "--resume")
     failed(result, "is missing or damaged", "start again")

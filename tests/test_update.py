@@ -324,7 +324,7 @@ def test_bellman_target_by_hand():
     cut, over = batch.reward.flatten()
     target = cut + 0.9 * (10 - 0.5 * log_prob[0, 0, 0])
 
-    loss = agent.critic_loss(batch, normal, uniform, torch.tensor(0.5))
+    loss, _ = agent.critic_loss(batch, normal, uniform, torch.tensor(0.5))
     expected = target.square() + over.square()  # the mean over two states, summed over two critics
     torch.testing.assert_close(loss.item(), expected.item())
 
@@ -337,7 +337,7 @@ def test_the_target_takes_the_smaller_of_both_critics():
         agent.qf_target.fc3.bias[1] = -3.0
     batch = sac_batch(size=2)._replace(reward=torch.zeros(1, 2, 1), terminated=torch.zeros(1, 2, 1))
     normal, uniform = sac_noise(agent, 2)
-    loss = agent.critic_loss(batch, normal, uniform, torch.tensor(0.0))
+    loss, _ = agent.critic_loss(batch, normal, uniform, torch.tensor(0.0))
     torch.testing.assert_close(loss.item(), 2 * 9.0)
 
 
@@ -366,7 +366,7 @@ def test_the_maximum_target_is_the_best_of_all_primitives(argmax, entropy):
     discount = 0.9 * (1 - batch.terminated.flatten())
     target = batch.reward.flatten() + discount * values
 
-    loss = agent.critic_loss(batch, normal, uniform, alpha)
+    loss, _ = agent.critic_loss(batch, normal, uniform, alpha)
     torch.testing.assert_close(loss.item(), 2 * target.square().mean().item())
     # The two notions of best do not agree here, or the test would hold for either.
     assert (soft.argmax(-1) != q.argmax(-1)).any()

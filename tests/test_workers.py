@@ -489,7 +489,7 @@ def same_runs(run_dir: Path, other: Path) -> None:
 
 def at_work(folder: Path) -> bool:
     """Whether a run is past the checkpoint of its beginning"""
-    return any(int(file.stem) > 0 for file in folder.glob("runs/*/*/*/checkpoint/*.pt"))
+    return any(int(file.stem) > 0 for file in folder.glob("runs/*/*/*/checkpoint/[0-9]*.pt"))
 
 
 @pytest.fixture(scope="module")
