@@ -56,6 +56,7 @@ class Args:
     eval_every: int = 10_000  # steps between evaluations of the deterministic policy
     eval_episodes: int = 10  # episodes in each evaluation
     checkpoint_every: int = 10_000  # steps between checkpoints; Ctrl-C and SIGTERM also write one
+    keep_checkpoints: int = 1  # how many of the last checkpoints stay; the best policy stays as well
     resume: bool = False  # go on from the last checkpoint
     overwrite: bool = False  # delete an earlier run with the same name first
     keep_replay: bool = True  # keep a finished run's replay, so that the run can be made longer
@@ -214,8 +215,9 @@ class Agent(nn.Module):
         return action[:, :, :1], -d
 
     # Copied from gating_sac.Agent.critic_loss
-    def critic_loss(self, batch: "Batch", noise: Tensor, uniform: Tensor, alpha: Tensor) -> Tensor:
-        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`"""
+    def critic_loss(self, batch: "Batch", noise, uniform, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared error of both Q against r + gamma (min Q'(s', a') - alpha log p(a')), a' by `draw`;
+        and the mean of Q; (S,) each"""
         with torch.no_grad():
             next_action, next_log_prob = self.draw(batch.next_obs, noise, uniform)
             next_q = self.qf_target(batch.next_obs, next_action).amin(1)  # (S, B, 1)
@@ -223,7 +225,8 @@ class Agent(nn.Module):
         discount = self.args.gamma * (1 - batch.terminated)
         target = batch.reward + discount * (next_q - alpha * next_log_prob)
         q = self.qf(batch.obs, batch.action.unsqueeze(2))  # (S, 2, B, 1)
-        return (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
+        loss = (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
+        return loss, q.mean((1, 2, 3))
 
     def policy_loss(self, obs: Tensor, noise: Tensor, uniform: Tensor, alpha: Tensor) -> tuple:
         """Loss of the policy (S,), -D for the temperature (S, B, 1), figures (S,)"""
@@ -248,7 +251,7 @@ class Agent(nn.Module):
         alpha = self.log_alpha.detach().exp()
 
         # Critics
-        critic_loss = self.critic_loss(batch, next_noise, next_uniform, alpha)
+        critic_loss, q = self.critic_loss(batch, next_noise, next_uniform, alpha)
         self.qf_adam.step(critic_loss)
 
         # Policy
@@ -263,7 +266,7 @@ class Agent(nn.Module):
         online = [parameter.detach() for parameter in self.qf.parameters()]
         torch._foreach_lerp_(list(self.qf_target.buffers()), online, self.args.tau)
 
-        figures |= {"losses/critic": critic_loss, "losses/alpha": alpha.flatten()}
+        figures |= {"losses/critic": critic_loss, "losses/q": q, "losses/alpha": alpha.flatten()}
         return {name: figure.detach() for name, figure in figures.items()}
 
 
@@ -318,9 +321,10 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_sac.train
         return runs.finish()
 
 
-def load_actor(run_dir: str | Path) -> Actor:
-    """The policy in a run's last checkpoint, S = 1, on the CPU; ends the program if there is none."""
-    state = load_part(run_dir, "actor")
+def load_actor(run_dir: str | Path, checkpoint: str = "last") -> Actor:
+    """The policy of a run, S = 1, on the CPU: its last one, the best one by evaluation ("best") or that of a
+    step whose checkpoint was kept. Ends the program if there is none."""
+    state = load_part(run_dir, "actor", checkpoint)
     _, k, z_size = state["kept"].shape
     _, input_size, hidden = state["fc1.weight"].shape
     action_size = state["mean.weight"].shape[-1]
@@ -501,13 +505,15 @@ def memory_needed(args: Args, envs: "Envs") -> float:
 
 # -------------------------------------------------------------------------------- the PPO family has this too
 
+# Options that have no say in what is learnt
 FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
-FREE += ("checkpoint_every", "resume", "overwrite", "keep_replay", "track")  # no say in what is learnt
+FREE += ("checkpoint_every", "keep_checkpoints", "resume", "overwrite", "keep_replay", "track")
 INFINITE = 3.4e38  # what is larger has no place in float32
 HEADERS = {
-    "episodes": "step,episodic_return,episodic_length\n",
-    "eval": "step,return_mean,return_std,episodes\n",
+    "episodes": "step,episodic_return,episodic_length",
+    "eval": "step,return_mean,return_std,episodes",
 }
+SUCCESS = ",success,final_success"  # where the environment tells it: at any step of the episode, at the last
 
 
 def draw_noise(generators: list[Generator], n: int, draws: int, action_size: int) -> tuple[Tensor, Tensor]:
@@ -532,9 +538,10 @@ class Envs:
             fail(f"--env {env_id}: {described(error)}")  # Gymnasium's messages name what is near
         obs_space = self.envs[0].observation_space
         self.action_space = self.envs[0].action_space
-        for space in (obs_space, self.action_space):
+        for wrapper, space in (("TransformObservation", obs_space), ("TransformAction", self.action_space)):
             if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-                fail(f"--env {env_id} must have flat Boxes of observations and actions, but has {space}")
+                words = f"must have flat Boxes of observations and actions, but has {space}"
+                fail(f"--env {env_id} {words}; gymnasium.wrappers.{wrapper} can make one")
         if not np.issubdtype(self.action_space.dtype, np.floating):
             fail(f"--env {env_id} must have actions that are real numbers, but has {self.action_space}")
         low = self.action_space.low.astype(float)
@@ -542,12 +549,15 @@ class Envs:
         self.scale = high / 2 - low / 2
         # Some environments have float32's largest number for infinity.
         if not (self.scale < 1e30).all() or not self.scale.all():
-            fail(f"--env {env_id} must have finite, distinct action bounds, but has {self.action_space}")
+            words = f"must have finite, distinct action bounds, but has {self.action_space}"
+            fail(f"--env {env_id} {words}; gymnasium.wrappers.TransformAction can give it others")
         self.shift = low + self.scale
         self.obs_size = obs_space.shape[0]
         self.action_size = len(low)
         self.obs = np.zeros((n, self.obs_size))
         self.returns = np.zeros(n)
+        self.tells_success = False
+        self.success = np.zeros((n, 2))  # at any step of the episode, at the last one
         self.moves = 0  # of all environments together
         # With the random state at the last reset and the actions since then, an episode can be replayed.
         self.random_state = [{}] * n
@@ -575,6 +585,7 @@ class Envs:
             self.on_fault(i, f"np_random is no generator of numpy's: {described(error)}")
         self.call_reset(i)
         self.returns[i] = 0
+        self.success[i] = 0
         self.actions[i] = []
 
     def replay(self, i: int, random_state: dict, actions: np.ndarray, obs: np.ndarray, total: float) -> bool:
@@ -620,10 +631,15 @@ class Envs:
 
     def call_step(self, i: int, action: np.ndarray) -> tuple[float, bool, bool]:
         try:
-            obs, reward, terminated, truncated, _ = self.envs[i].step(action)
+            obs, reward, terminated, truncated, info = self.envs[i].step(action)
+            success = info.get("success", info.get("is_success"))
         except Exception as error:  # noqa: BLE001
             self.on_fault(i, f"step failed: {described(error)}")
         self.observe(i, obs)
+        if success is not None:
+            self.tells_success = True
+            last = self.number(i, "success", success)
+            self.success[i] = max(self.success[i, 0], last), last
         reward = self.number(i, "reward", reward)
         terminated = self.number(i, "terminated", terminated) != 0
         truncated = self.number(i, "truncated", truncated) != 0
@@ -653,7 +669,7 @@ class Envs:
 
     def evaluate(self, act, seeds, step: int, stops=()) -> np.ndarray:
         """Undiscounted returns (S, E) of new episodes, others at every step; act: (S, E, O) -> (S, E, A).
-        They end early once there is something in `stops`."""
+        They end early once there is something in `stops`. Their `success` is kept."""
         episodes = self.n // len(seeds)
         self.start(np.concatenate([random_seeds(episodes, seed, step) for seed in seeds]), stops)
         running = np.arange(self.n)
@@ -779,7 +795,7 @@ def run_paths(args: Args) -> list[Path]:
     if changed and not tag:
         tag = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:10]
     method = f"{ALGO}-k{args.k}-{tag}".removesuffix("-")
-    folder = Path(args.run_dir, args.env_id.replace("/", "-"), method)
+    folder = Path(args.run_dir, re.sub("[/:]", "-", args.env_id), method)
     return [folder / f"seed{seed}" for seed in range(args.seed, args.seed + args.num_seeds)]
 
 
@@ -800,6 +816,7 @@ class Runs:
         self.eval_envs = Envs(args.env_id, args.num_seeds * args.eval_episodes)
         self.last_returns = {}  # of each seed
         self.last_evaluations = {}
+        self.best = {}  # of each seed: the policy of the best evaluation
         self.signals = []
         self.compiles = can_compile(args)
         self.is_compiling = False
@@ -811,6 +828,8 @@ class Runs:
         for path in self.paths:
             self.refuse(path)
         self.try_environment()
+        end = f"{SUCCESS}\n" if self.eval_envs.tells_success else "\n"
+        self.headers = {name: header + end for name, header in HEADERS.items()}
         saved = self.last_checkpoints() if args.resume else []
         self.step = saved[0]["step"] if saved else 0
         self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
@@ -830,6 +849,9 @@ class Runs:
             wandb.tensorboard.patch(root_logdir=os.path.commonpath(self.paths), pytorch=True)
             wandb.init(project="pmoe", name=str(self.paths[0]), config=asdict(args))
         self.writers = [SummaryWriter(path, purge_step=self.step + 1) for path in self.paths]
+        for s, writer in enumerate(self.writers):
+            options = [f"    {name}: {value}" for name, value in self.args_of(s).items()]
+            writer.add_text("options", "\n".join(options), self.step)
         self.save(self.step)
 
     def __enter__(self):
@@ -976,9 +998,13 @@ class Runs:
             if self.args.resume:
                 fail(f"{path} does not exist, so there is nothing to --resume{self.nearest(path)}")
             return
-        changed = self.changes(load(path / "config.json"))
+        config = load(path / "config.json")
+        changed = self.changes(config)
         if changed:
             fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
+        if self.args.resume and config.get("source", source_hash()) != source_hash():
+            file = Path(__file__).name
+            fail(f"{path} was started with another {file}; only that, its source.py, can --resume it")
         finished = finished_step(path)
         is_longer = self.args.total_timesteps > finished
         # A program that is killed while it finishes leaves some seeds finished and others not.
@@ -1031,7 +1057,7 @@ class Runs:
 
     def last_checkpoints(self) -> list[dict]:
         """Of each seed, that of the last step at which all have one. Takes up all of it but the files."""
-        last = min(max(path.glob("checkpoint/*.pt"), default=path).name for path in self.paths)
+        last = min(max(path.glob("checkpoint/[0-9]*.pt"), default=path).name for path in self.paths)
         saved = []
         for s, path in enumerate(self.paths):
             file = path / "checkpoint" / last
@@ -1049,7 +1075,7 @@ class Runs:
         """Seed s as it was at a checkpoint, but for its files. Many errors: the checkpoint is damaged."""
         if not 0 <= saved["step"] <= 10**12 or not 0 <= saved["wall_time"] < 10**12:
             raise ValueError("step or wall_time")
-        for name, header in HEADERS.items():
+        for name, header in self.headers.items():
             text = saved["csv"][name]
             if not text.startswith(header) or not text.isascii():
                 raise ValueError(f"{name}.csv")
@@ -1066,6 +1092,11 @@ class Runs:
             if x.shape != y.shape or x.dtype != y.dtype or not y.isfinite().all():
                 raise ValueError(name)
             x.copy_(y)
+        best = saved["best"]
+        if best:
+            if type(best["return_mean"]) is not float:
+                raise ValueError("best")
+            self.best[s] = best
         self.generators[s].set_state(saved["generator"])
         self.evaluating = saved["step"] if saved["evaluating"] else 0
         episodes = [saved[name] for name in ("random_state", "actions", "obs", "returns")]
@@ -1083,11 +1114,13 @@ class Runs:
         file = Path(__file__).resolve()
         config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
         config |= {"compiled": self.compiles, "command": sys.argv, "commit": commit_of(file)}
+        config["env"] = self.envs.envs[0].spec.id  # with its version, which the option may leave out
         packages = ("torch", "gymnasium", "mujoco", "numpy")
         config["versions"] = {name: metadata.version(name) for name in packages}
         config["args"] = self.args_of(s)
         write_json(path / "config.json", config)
-        for name, header in HEADERS.items():
+        shutil.copyfile(file, path / "source.py")
+        for name, header in self.headers.items():
             (path / f"{name}.csv").write_text(header)
 
     def rewind(self, s: int, saved: dict) -> None:
@@ -1199,20 +1232,27 @@ class Runs:
             set_global_state(before)
             return
         self.evaluating = 0
+        success = self.eval_envs.success.reshape(*returns.shape, 2).mean(1)
         for s, of_seed in enumerate(returns):
             mean, std = of_seed.mean(), of_seed.std()
-            self.record(s, "eval", step, eval_return=mean, eval_return_std=std, eval_episodes=len(of_seed))
+            values = {"eval_return": mean, "eval_return_std": std, "eval_episodes": len(of_seed)}
+            self.record(s, "eval", step, values, success[s])
             self.last_evaluations[s] = mean
+            if s not in self.best or mean > self.best[s]["return_mean"]:
+                learnt = {name: x.clone() for name, x in self.learnt(s).items() if name.startswith("actor.")}
+                self.best[s] = {"step": step, "return_mean": float(mean), "learnt": learnt}
 
     def record_episode(self, i: int, step: int) -> None:
         """The episode that environment i has just finished"""
         s = i // (self.envs.n // len(self.paths))
         self.last_returns[s] = self.envs.returns[i]
-        length = len(self.envs.actions[i])
-        self.record(s, "episodes", step, episodic_return=self.envs.returns[i], episodic_length=length)
+        values = {"episodic_return": self.envs.returns[i], "episodic_length": len(self.envs.actions[i])}
+        self.record(s, "episodes", step, values, self.envs.success[i])
 
-    def record(self, s: int, name: str, step: int, **values) -> None:
+    def record(self, s: int, name: str, step: int, values: dict, success: np.ndarray) -> None:
         """A line of seed s's NAME.csv, and the same in TensorBoard"""
+        if self.eval_envs.tells_success:
+            values |= {f"{name}_success": success[0], f"{name}_final_success": success[1]}
         with open(self.paths[s] / f"{name}.csv", "a") as file:
             print(step, *values.values(), sep=",", file=file)
         for key, value in values.items():
@@ -1252,9 +1292,22 @@ class Runs:
             content = io.BytesIO()
             torch.save(self.state(s, step), content)  # to memory first: torch has no words for a full disk
             write_whole(file, content.getbuffer())
-        for path, file in zip(self.paths, files):
-            for old in set(path.glob("checkpoint/*.pt")) - {file}:
+        for s, file in enumerate(files):
+            self.save_best(s)
+            written = sorted(file.parent.glob("[0-9]*.pt"))
+            until_now = written[: written.index(file) + 1]
+            for old in set(written) - set(until_now[-self.args.keep_checkpoints :]):
                 old.unlink()
+
+    def save_best(self, s: int) -> None:
+        """checkpoint/best.pt of seed s: the policy alone; none before the first evaluation"""
+        file = self.paths[s] / "checkpoint/best.pt"
+        if s in self.best:
+            content = io.BytesIO()
+            torch.save(self.best[s], content)
+            write_whole(file, content.getbuffer())
+        else:
+            file.unlink(missing_ok=True)
 
     def state(self, s: int, step: int) -> dict:
         """All that an exact resume of seed s needs"""
@@ -1264,6 +1317,7 @@ class Runs:
             "wall_time": time.monotonic() - self.began,
             "csv": {name: (path / f"{name}.csv").read_text() for name in HEADERS},
             "learnt": {name: x.clone() for name, x in self.learnt(s).items()},
+            "best": self.best.get(s, {}),
             "generator": self.generators[s].get_state(),
             "evaluating": bool(self.evaluating),
             "global_random_state": global_state(),
@@ -1284,7 +1338,8 @@ class Runs:
             self.evaluate(total)
             if self.signals:
                 self.stop()
-        for path in self.paths:
+        for s, path in enumerate(self.paths):
+            self.save_best(s)
             figures = {"step": total, "wall_time": time.monotonic() - self.began}
             write_json(path / "done.json", self.last_evaluation(path) | figures)
         # Now that all are done: those that are not are resumed with their replay.
@@ -1407,9 +1462,14 @@ def load(path: Path) -> dict:
         fail(f"{path} is missing or damaged ({shortened(described(error), 100)}); {anew}")
 
 
-def load_part(run_dir: str | Path, part: str) -> dict[str, Tensor]:
-    """The state_dict of a part of the agent, as "actor", in a run's last checkpoint"""
-    file = max(Path(run_dir).glob("checkpoint/*.pt"), default=Path(run_dir, "checkpoint"))
+def load_part(run_dir: str | Path, part: str, checkpoint: str) -> dict[str, Tensor]:
+    """The state_dict of a part of the agent, as "actor", in the last checkpoint, the best or a step's"""
+    folder = Path(run_dir, "checkpoint")
+    file = folder / f"{checkpoint:0>10}.pt"
+    if checkpoint == "best":
+        file = folder / "best.pt"
+    elif checkpoint == "last":
+        file = max(folder.glob("[0-9]*.pt"), default=folder)
     learnt = load(file).get("learnt")
     if type(learnt) is not dict:
         fail(f"{file} is damaged; start again, without --resume or with --overwrite")
