@@ -29,6 +29,7 @@ ALGORITHMS = {
     "gumbel-sac": "baselines.gumbel_sac",
     "reinforce-sac": "baselines.reinforce_sac",
     "mrp-sac": "baselines.mrp_sac",
+    "amortized-sac": "baselines.amortized_sac",
     "mcp-ppo": "baselines.mcp_ppo",
     "dac": "baselines.dac_ppo",
 }

@@ -614,7 +614,11 @@ def plot(
         ),
     ] = Axis.steps,
     estimators: Annotated[
-        bool, typer.Option("--estimators", help="Bias and variance of each method's gradient; needs no runs.")
+        bool,
+        typer.Option(
+            "--estimators",
+            help="Bias and variance of each method's gradient, and what entropy does to a policy; no runs.",
+        ),
     ] = False,
     environment: Annotated[
         str | None,
@@ -694,9 +698,11 @@ def plot(
         except PlotError as error:
             fail(str(error))
     if estimators:
-        from .plots.estimators import report
+        from .plots import estimators as of_gradients
+        from .plots import stationary
 
-        files += report(out)
+        files += of_gradients.report(out)
+        files += stationary.report(out)
     show_written(files)
 
 

@@ -18,6 +18,11 @@ OURS = {
     "Bumps-v0": ("pmoe.envs.multigoal:Bumps", None),
     "MultiGoal-v0": ("pmoe.envs.multigoal:MultiGoal", 30),
     "MultiDirection-v0": ("pmoe.envs.multidirection:MultiDirection", 1000),
+    "UnshapedAcrobot-v0": ("pmoe.envs.unshaped:UnshapedAcrobot", 1000),
+    "UnshapedMountainCar-v0": ("pmoe.envs.unshaped:UnshapedMountainCar", 1000),
+    "CosinePendulum-v0": ("pmoe.envs.unshaped:CosinePendulum", 200),
+    "SparsePendulum-v0": ("pmoe.envs.unshaped:SparsePendulum", 200),
+    "Bimodal-v0": ("pmoe.envs.unshaped:Bimodal", None),
 }
 for name, (place, limit) in OURS.items():
     if name not in gym.registry:

@@ -49,6 +49,7 @@ class Bumps(gym.Env):
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 1}  # noqa: RUF012
+    bound = 1.0  # of an action
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Bumps(gym.Env):
                 raise ValueError(f"{bumps} bumps of width {width} run into each other; at most {widest}")
         self.render_mode = render_mode
         self.observation_space = gym.spaces.Box(0.0, 1.0, (1,), np.float32)
-        self.action_space = gym.spaces.Box(-1.0, 1.0, (dimensions,), np.float32)
+        self.action_space = gym.spaces.Box(-self.bound, self.bound, (dimensions,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
@@ -86,7 +87,7 @@ class Bumps(gym.Env):
         return np.ones(1, np.float32), {"mode": -1}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        self.action = np.clip(np.asarray(action, np.float64), -1, 1)
+        self.action = np.clip(np.asarray(action, np.float64), -self.bound, self.bound)
         reward = float(self.reward_of(self.action))
         return np.ones(1, np.float32), reward, True, False, {"mode": self.mode_of(self.action)}
 
@@ -109,8 +110,9 @@ class Bumps(gym.Env):
         ticks = np.linspace(-1, 1, 201)
         dimensions = self.centres.shape[1]
         if dimensions == 1:
-            axes.plot(ticks, self.reward_of(ticks[:, None]), color="#8c8c8c")
-            axes.set(xlim=(-1, 1))
+            actions = np.linspace(-self.bound, self.bound, 801)
+            axes.plot(actions, self.reward_of(actions[:, None]), color="#8c8c8c")
+            axes.set(xlim=(-self.bound, self.bound))
             return
         actions = np.zeros((201, 201, dimensions))
         actions[..., 0], actions[..., 1] = np.meshgrid(ticks, ticks)

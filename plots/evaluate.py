@@ -23,6 +23,7 @@ from .policies import (
     fork_errors,
     gaussians,
     make_envs,
+    primitive_count,
     trained,
 )
 from .runs import PlotError, Run, by_method, folders, grouped, name_methods, new_run
@@ -213,8 +214,12 @@ def fitting(runs: list[Run], routing: str, primitive: int | None) -> tuple[list[
     kept = []
     notes = []
     for run in runs:
-        k = run.args["k"]
-        if primitive is not None and primitive >= k:
+        k = primitive_count(run)
+        if k == 0 and primitive is not None:
+            notes.append(f"--primitive {primitive}: {run.path} has no primitives; left out")
+        elif k == 0 and routing != "argmax":
+            notes.append(f"--routing {routing}: {run.path} has no primitives and no router; left out")
+        elif primitive is not None and primitive >= k:
             notes.append(f"--primitive {primitive}: {run.path} has primitives 0 to {k - 1}; left out")
         elif routing == "sample" and composes(run):
             line = f"--routing sample: {run.path} composes its primitives and draws none of them; left out"

@@ -42,6 +42,7 @@ from .policies import (
     composes,
     fork_errors,
     make_envs,
+    primitive_count,
     rollout,
     stem,
     trained,
@@ -167,7 +168,7 @@ def critic(run: Run, agent, obs: Tensor) -> Callable | None:
     # MCP-PPO has no Q, and DAC one of options.
     if on_policy and not (hasattr(agent, "critic_input") and hasattr(agent, "qf")):
         return None
-    learnt = algorithm(run).load_part(run.path, "qf")
+    learnt = algorithm(run).load_part(run.path, "qf", "last")
     agent.qf.load_state_dict(learnt)
     if on_policy:
         obs = agent.actor.statistics.normalize(obs[None])
@@ -220,7 +221,7 @@ def measure(run: Run, episodes: int) -> tuple[Measures, Rollout]:
     """What there is to say of a run's policy, and its episodes. PlotError: its environment names no mode."""
     steps = rollout(run, episodes, sample=True)
     ends = ends_of(run, steps)
-    k = run.args["k"]
+    k = primitive_count(run)
     alone = []
     returns = [steps.returns]
     for primitive in range(k if k > 1 else 0):
@@ -229,14 +230,17 @@ def measure(run: Run, episodes: int) -> tuple[Measures, Rollout]:
         returns.append(episode.returns)
 
     some = states_of(steps)
-    means, log_stds, log_w = steps.mean[some], steps.log_std[some], steps.log_w[some]
+    # One primitive says nothing of others, and an implicit policy has none.
+    known = slice(max(k, 1))
+    means, log_stds, log_w = steps.mean[some, known], steps.log_std[some, known], steps.log_w[some, known]
+    sigma = np.exp(steps.log_std).mean((0, 2)) if k else np.full(1, np.nan)
     return Measures(
         ends=ends,
         alone=np.array(alone, int).reshape(-1, episodes),
         returns=np.stack(returns),
         modes=modes_of(run),
         information=information(means, log_stds, log_w, run.family == "SAC"),
-        sigma=np.exp(steps.log_std).mean((0, 2)),
+        sigma=sigma,
         usage=np.exp(steps.log_w).mean(0),
         q_ratio=ratio_of(run, steps.obs[some], means, log_stds),
     ), steps
@@ -397,7 +401,7 @@ def records_of(run: Run, m: Measures, total: int) -> list[dict]:
     record |= {"of": total, "entropy": blank_if_nan(mode_entropy(m.ends, total))}
     for name in ("different", "starved", "information", "q_ratio"):
         record[name] = blank_if_nan(getattr(m, name))
-    record |= {"sigma": m.sigma.mean(), "usage": ""}
+    record |= {"sigma": blank_if_nan(m.sigma.mean()), "usage": ""}
     records = [record]
     blank = dict.fromkeys(record, "")
     for primitive, ends in enumerate(m.alone):
@@ -461,20 +465,23 @@ def title_of(run: Run, m: Measures, modes: int) -> str:
 def plot_panel(ax, world, run: Run, steps: Rollout) -> None:
     world.plot_layout(ax)
     ax.tick_params(labelsize=6)
-    shades = np.array(colours(run.args["k"]))
-    # Where all act at once, no primitive has drawn the action.
-    acting = np.full(len(steps.chosen), "#404040") if composes(run) else shades[steps.chosen]
+    k = primitive_count(run)
+    shades = np.array(colours(k))
+    # Where all act at once, or there are none, no primitive has drawn the action.
+    by_all = composes(run) or k == 0
+    acting = np.full(len(steps.chosen), "#404040") if by_all else shades[steps.chosen]
     if hasattr(world, "reward_of"):
-        plot_actions(ax, run, steps, acting, shades)
+        plot_actions(ax, world, run, steps, acting, shades)
     else:
         plot_paths(ax, steps, acting)
 
 
-def plot_actions(ax, run: Run, steps: Rollout, acting: np.ndarray, shades: np.ndarray) -> None:
+def plot_actions(ax, world, run: Run, steps: Rollout, acting: np.ndarray, shades: np.ndarray) -> None:
     """Actions in the first state, and of each primitive the mean and what a circle of one sigma becomes"""
     action = steps.action[:DOTS]
     if action.shape[1] == 1:
-        ax.scatter(action[:, 0], np.zeros(len(action)), s=4, c=acting[:DOTS], linewidths=0)
+        place = action[:, 0] * world.action_space.high
+        ax.scatter(place, np.zeros(len(action)), s=4, c=acting[:DOTS], linewidths=0)
         return
     ax.scatter(*action[:, :2].T, s=5, c=acting[:DOTS], linewidths=0, alpha=0.7)
     angle = np.linspace(0, 2 * np.pi, 100)

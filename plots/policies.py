@@ -79,6 +79,8 @@ def first_policy(group: list[Run], several: bool) -> tuple[Run | None, list[str]
         except PlotError as error:
             lines.append(f"a policy is not shown, as {error}")
         else:
+            if several and primitive_count(run) == 0:
+                return None, ["its policy is not shown, as it is implicit and has no primitives"]
             return run, [*lines, f"the policy shown is {run.path} at step {step:,}"]
     return None, lines
 
@@ -235,6 +237,15 @@ def composes(run: Run) -> bool:
     return hasattr(algorithm(run), "compose")
 
 
+def primitive_count(run: Run) -> int:
+    """K, or 0 of an implicit policy (amortized), which makes its actions of noise; what its actor gives in
+    the place of primitives are a few of its actions"""
+    with contextlib.suppress(PlotError):  # the file is gone
+        if hasattr(algorithm(run), "diversity"):
+            return 0
+    return run.args["k"]
+
+
 # What a policy does
 
 
@@ -257,7 +268,8 @@ class Rollout:
     # Log-probabilities of the primitives; of DAC log pi_H given the option before; of MCP, whose gates do not
     # sum to 1, the log of each gate's share of their sum
     log_w: np.ndarray  # (N, K)
-    # The primitive that acted; of gating and MCP, where all act, that of the largest weight
+    # The primitive that acted; of gating and MCP, where all act, that of the largest weight; of an implicit
+    # policy 0
     chosen: np.ndarray  # (N,)
 
     # All of them
@@ -442,7 +454,7 @@ def drawer(run: Run, envs, primitive: int | None = None) -> Callable:
             action, _ = sample  # (1, E, 1, A)
             action = action.squeeze(2)
         mean, log_std, log_w = gaussians(agent.actor, obs)
-        if composes(run):
+        if composes(run) or primitive_count(run) == 0:
             return action, log_w.argmax(-1)
         return action, responsible(action[0], mean, log_std, log_w, another)
 

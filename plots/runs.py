@@ -27,6 +27,7 @@ NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
     "gumbel-sac": "Gumbel",
     "reinforce-sac": "REINFORCE",
     "mrp-sac": "MRP",
+    "amortized-sac": "Amortized",
     "ppo": "PMOE-PPO",
     "mcp-ppo": "MCP-PPO",
     "dac": "DAC",

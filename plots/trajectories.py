@@ -16,7 +16,17 @@ import numpy as np
 from ..envs import load_module, make, without_render_mode
 from ..envs.target_reaching import COLOURS, START, TARGET_BOX, TargetReaching
 from ..terminal import tracked
-from .policies import analyse, colours, fork_errors, make_envs, pick, sampler, stem, trained
+from .policies import (
+    analyse,
+    colours,
+    fork_errors,
+    make_envs,
+    pick,
+    primitive_count,
+    sampler,
+    stem,
+    trained,
+)
 from .runs import OptionError, PlotError, Run
 from .style import pyplot, save, styles, wrapped
 from .tables import number, write
@@ -40,7 +50,7 @@ class Walk:
 def chosen(text: str, runs: list[Run]) -> list[int]:
     """The primitives that --only-primitives names, as in 0,1. OptionError: it names none, or one that a
     policy of several lacks."""
-    several = [run for run in runs if run.args["k"] > 1]
+    several = [run for run in runs if primitive_count(run) > 1]
     if not several:
         raise OptionError("--only-primitives: no policy here has several primitives")
     fewest = min(several, key=lambda run: run.args["k"])
@@ -110,7 +120,7 @@ def end_of(world: TargetReaching) -> str:
 def walks(run: Run, episodes: int, only: list[int] | None = None) -> dict[int | None, Walk]:
     """Of the policy, None, and of each of several primitives, or only of these"""
     found: dict[int | None, Walk] = {None: walk(run, episodes)}
-    k = run.args["k"]
+    k = primitive_count(run)
     if k > 1:
         for primitive in only or range(k):
             found[primitive] = walk(run, episodes, primitive)
@@ -131,7 +141,7 @@ def report(
     records = []
     rows = []
     for run, each in walked:
-        k = run.args["k"]
+        k = primitive_count(run)
         for primitive, what in each.items():
             records.append(record_of(run, primitive, what))
             rows.append(row_of(run, primitive, what))

@@ -330,7 +330,6 @@ def methods_of(envs: dict[str, int], *methods: tuple[str, int | None]) -> dict[s
 TABLE_2 = methods_of(PAPER_SAC, ("sac", 1), ("sac", None), ("gating-sac", None), ("mcp-sac", None))
 PPO = (("dac", 4), ("mcp-ppo", None), ("ppo", None))
 MRP = (("sac", 1), ("sac", None), ("mrp-sac", None), ("reinforce-sac", None), ("gumbel-sac", None))
-MODES = (("gating-sac", None), ("mcp-sac", None), ("ppo", None), ("dac", None), *MRP)
 SUITES = {"mrp_dmc.toml": "shimmy", "mrp_metaworld.toml": "envpool"}
 DMC = [
     "dm_control/walker-walk-v0",
@@ -354,6 +353,9 @@ METAWORLD = [
     "EnvPool/MetaWorld-WindowOpen-v3",
     "EnvPool/MetaWorld-WindowClose-v3",
 ]
+MODES = (("gating-sac", None), ("mcp-sac", None), ("ppo", None), ("dac", None), ("amortized-sac", None), *MRP)
+UNSHAPED = ("UnshapedAcrobot-v0", "UnshapedMountainCar-v0", "CosinePendulum-v0", "SparsePendulum-v0")
+UNSHAPED += ("Bimodal-v0", "Bimodal-v0,left=0.75")
 SEEDS = {"modes.toml": [range(11, 21), range(11, 16)]}  # else from 1 on
 CONTENT = {  # methods and K, by environment; seeds; options that are not the defaults
     "table2.toml": (TABLE_2, 5, {}),
@@ -447,6 +449,22 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
     "mrp.toml": (methods_of(dict.fromkeys(MUJOCO, 5), *MRP), 5, {"alpha": {"auto"}}),
     "mrp_dmc.toml": (methods_of(dict.fromkeys(DMC, 5), *MRP), 5, {"alpha": {"auto"}}),
     "mrp_metaworld.toml": (methods_of(dict.fromkeys(METAWORLD, 5), *MRP), 5, {"alpha": {"auto"}}),
+    "mrp_unshaped.toml": (
+        methods_of(dict.fromkeys(UNSHAPED, 5), *MRP),
+        10,
+        {
+            "total_timesteps": {100_000, 30_000, 10_000},
+            "eval_every": {5000, 1500, 500},
+            "eval_episodes": {5},
+            "alpha": {0.001, 0.01, 0.1, 1.0},
+            "hidden": {64},
+            "batch_size": {32},
+            "buffer_size": {100_000},
+            "tau": {0.01},
+            "random_steps": {0},
+            "baseline_samples": {5, 0},
+        },
+    ),
     "quick.toml": (
         methods_of({"HalfCheetah-v4": 4, "Hopper-v4": 4}, *PPO),
         3,
@@ -467,7 +485,7 @@ def of_suite(name: str):
 
 @pytest.fixture(params=map(of_suite, GRIDS))
 def own_grid(request):
-    ours = ("figure3.toml", "figure5.toml", "modes.toml")
+    ours = ("figure3.toml", "figure5.toml", "modes.toml", "mrp_unshaped.toml")
     if request.param in ours and "TargetReaching-v0" not in gym.registry:
         pytest.skip("Gymnasium does not know the project's environments here")
     return read_grid(ROOT / "grids" / request.param)

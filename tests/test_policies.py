@@ -15,6 +15,7 @@ from scipy import stats
 import pmoe.envs  # noqa: F401
 from pmoe.plots import policies, runs
 
+WITH_PRIMITIVES = [algo for algo in MODULES if algo != "amortized-sac"]
 EPISODES = 3
 LENGTH = 200  # of Pendulum's
 
@@ -282,6 +283,7 @@ def assert_moments(x: np.ndarray, mean: float, std: float) -> None:
     assert x.std() == pytest.approx(std, rel=0.06)
 
 
+@pytest.mark.parametrize("algo", WITH_PRIMITIVES)
 @pytest.mark.parametrize("primitive", [0, 1])
 def test_a_primitive_alone_draws_from_its_gaussian(apart, primitive):
     x = draw(apart, primitive)
@@ -292,6 +294,7 @@ def test_a_primitive_alone_draws_from_its_gaussian(apart, primitive):
     assert stats.kstest(z, "norm").pvalue > 1e-4
 
 
+@pytest.mark.parametrize("algo", WITH_PRIMITIVES)
 def test_a_policy_draws_from_its_mixture_or_from_what_it_composes(apart, algo):
     if algo == "gating-sac":  # u = sum_k w_k u_k
         mean = W @ MEAN

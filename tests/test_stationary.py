@@ -1,0 +1,174 @@
+"""What entropy does on the bandit: closed forms against quadrature, bounds, ascent, table and figure."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from common import rows_of
+from common_figures import PICTURE, TABLE, close, files_of, names_of
+from matplotlib import pyplot
+from scipy import stats
+
+from pmoe.envs.unshaped import Bimodal
+from pmoe.plots import stationary
+
+QUICK = {"alphas": (0.3, 0.6), "steps": 300}
+
+
+@pytest.fixture(scope="module", params=stationary.LEFT)
+def bandit(request):
+    return Bimodal(request.param)
+
+
+@pytest.fixture(scope="module")
+def curves(bandit):
+    return stationary.stationary(bandit)
+
+
+@pytest.fixture(scope="module")
+def studied():
+    """Of the symmetric bandit"""
+    return stationary.study(1.5, **QUICK)
+
+
+# On the line
+
+
+def mean_reward(bandit, mean, sigma) -> float:
+    """E[r], by the trapezoid rule"""
+    action = np.linspace(-3, 3, 60_001)
+    density = stats.norm.pdf(action, mean, sigma)
+    return np.trapezoid(density * bandit.reward_of(action[:, None]), action)
+
+
+@pytest.mark.parametrize("mean, sigma", [(1.0, 0.05), (0.9, 0.1), (-1.02, 0.02), (0.1, 0.4)])
+def test_derivatives_are_those_of_finite_differences(bandit, mean, sigma):
+    by_mean, by_log_sigma = stationary.derivatives(bandit, np.array(mean), np.array(sigma))
+    step = 1e-4
+    difference = mean_reward(bandit, mean + step, sigma) - mean_reward(bandit, mean - step, sigma)
+    close(by_mean, difference / (2 * step), 1e-4)
+    wider = mean_reward(bandit, mean, sigma * math.exp(step))
+    narrower = mean_reward(bandit, mean, sigma * math.exp(-step))
+    difference = narrower - wider
+    close(by_log_sigma, difference / (2 * step), 1e-4)
+
+
+def test_the_points_are_stationary(bandit, curves):
+    points = [point for curve in curves for point in curve[::40]]
+    assert len(points) > 30
+    for point in points:
+        by_mean, alpha = stationary.derivatives(bandit, np.array(point.mean), np.array(point.sigma))
+        assert abs(by_mean) < 1e-3
+        close(alpha, point.alpha)
+
+
+def test_above_the_fold_of_a_peak_there_are_none(bandit, curves):
+    """Of a narrow peak of height h it is at 2 / (3 sqrt 3) h, where sigma is sqrt 2 widths."""
+    fold = 2 / (3 * math.sqrt(3)) * 1.5
+    close(stationary.highest(curves), fold, 1e-3)
+    assert stationary.count(curves, 1.01 * fold) == 0
+    assert stationary.count(curves, 0.99 * fold) >= 2
+    assert fold < stationary.BOUND * 1.5 < stationary.CLAIM * 1.5
+
+
+def test_each_peak_has_two_and_between_them_are_more():
+    """A maximum and, at a wider sigma, a saddle; of both peaks of the symmetric bandit"""
+    symmetric = stationary.stationary(Bimodal(1.5))
+    assert stationary.count(symmetric, 0.3) == 4
+    lower = stationary.stationary(Bimodal(0.75))
+    assert stationary.count(lower, 0.3) == 2  # above the lower peak's fold
+    assert stationary.count(lower, 0.2) == 4
+
+
+def test_the_bound_holds_for_any_reward():
+    """E[r (1 - z^2)] of a reward that is 1 where this is above 0, and 0 elsewhere"""
+    z = np.linspace(-1, 1, 20_001)
+    largest = np.trapezoid((1 - z**2) * stats.norm.pdf(z), z)
+    close(stationary.BOUND, largest, 1e-6)
+
+
+# Under a tanh
+
+
+def two(means, log_stds, w) -> list[torch.Tensor]:
+    """A mixture of two: mean, log sigma and log w"""
+    rows = (means, log_stds, np.log(w))
+    return [torch.tensor(np.array([row])) for row in rows]
+
+
+def test_densities_are_one():
+    u, du = stationary.grid()
+    policy = two([0.5, -0.5], [-3.5, 1.5], [0.3, 0.7])
+    log_prob = stationary.log_density(u, *policy)
+    close(stationary.probability(u, du, log_prob).sum(), 1, 1e-6)
+
+
+def test_the_expected_reward_is_that_of_samples():
+    bandit = Bimodal(0.75)
+    means = np.array([0.5, -0.6])
+    log_stds = np.array([-3.0, -0.5])
+    rng = np.random.default_rng(0)
+    which = rng.choice(2, 400_000, p=[0.4, 0.6])
+    noise = rng.normal(size=len(which))
+    u = means[which] + np.exp(log_stds)[which] * noise
+    action = 2 * np.tanh(u)
+    rewards = bandit.reward_of(action[:, None])
+    error = rewards.std() / math.sqrt(len(u))
+    policy = two(means, log_stds, [0.4, 0.6])
+    found = stationary.expected_reward(bandit, *policy).item()
+    assert found == pytest.approx(rewards.mean(), abs=4 * error)
+
+
+def test_the_best_density_is_uniform_or_at_a_peak(bandit):
+    """At a large alpha and at a small one"""
+    uniform = bandit.heights.sum() * 0.05 * math.sqrt(2 * math.pi) / 4
+    close(stationary.soft_optimum(bandit, 1e6), uniform, 1e-2)
+    assert stationary.soft_optimum(bandit, 0.01) > 1.48
+
+
+def test_a_mixture_follows_the_soft_optimum_where_a_gaussian_leaves_the_peaks(studied):
+    findings, _ = studied
+    curves = stationary.stationary(Bimodal(1.5))
+    for finding in findings:
+        assert finding.mixture == pytest.approx(finding.best, abs=0.05)
+        assert finding.on_the_line == stationary.count(curves, finding.alpha)
+    on_a_peak, wide = findings
+    assert on_a_peak.gaussian > 1.2
+    assert wide.gaussian < 0.15
+
+
+def test_a_gaussian_is_at_one_of_the_points_on_the_line(studied):
+    """On a peak the tanh is nearly straight: its sigma is that of the line, in units of the actions there"""
+    _, found = studied
+    mean, log_std, _ = found[1]
+    unit = mean[0].tanh().item()
+    assert abs(2 * unit) == pytest.approx(1, abs=0.01)
+    slope = 2 * (1 - unit**2)
+    sigma = slope * log_std[0].exp().item()
+    on_the_line = []
+    for curve in stationary.stationary(Bimodal(1.5)):
+        on_the_line += [point for point in curve if point.branch == "right" and point.sigma < 0.05]
+    nearest = min(on_the_line, key=lambda point: abs(point.alpha - 0.3))
+    assert sigma == pytest.approx(nearest.sigma, rel=0.05)
+
+
+# Table and figure
+
+
+def test_report(tmp_path, monkeypatch, studied):
+    monkeypatch.setattr(stationary, "study", lambda left: studied)
+    kept = []
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    stationary.report(tmp_path)
+    assert names_of(tmp_path.iterdir()) == files_of("stationary", TABLE + PICTURE)
+    rows = rows_of(tmp_path / "stationary.csv")
+    assert len(rows) == 4
+    assert "above alpha = 0.577" in (tmp_path / "stationary.md").read_text()
+    (figure,) = kept
+    policies, line, rewards = figure.axes[:3]
+    assert len(policies.get_lines()) == 3
+    assert line.get_xscale() == "log"
+    assert len(rewards.get_lines()) == 3
+    monkeypatch.undo()
+    pyplot.close("all")
