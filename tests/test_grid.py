@@ -119,7 +119,7 @@ def test_environments_with_options(tmp_path):
     ]
     wanted = read(tmp_path, text_of({"env": [*envs, "common:ToyTerminates-v0,length=3"]}, [{"algo": "sac"}]))
     folders = [path.parent.parent.name for path in wanted.paths]
-    assert folders == [*envs, "common:ToyTerminates-v0,length=3"] and len(set(wanted.paths)) == 4
+    assert folders == [*envs, "common-ToyTerminates-v0,length=3"] and len(set(wanted.paths)) == 4
     assert [f"--env={env}" for env in envs] == [command(job)[2] for job in wanted.jobs[:3]]
     with pytest.raises(GridError, match="grid.toml:1: TargetReaching-v7,fixed_layout=2: .*v7"):
         read(tmp_path, text_of({"env": "TargetReaching-v7,fixed_layout=2"}, [{"algo": "sac"}]))
@@ -365,6 +365,11 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
         {"learning_rate": {3e-4}, "batch_size": {256}, "alpha": {"auto"}},
     ),
     "table3.toml": (methods_of(PAPER_PPO, *PPO), 5, {}),
+    "ppo_frequency.toml": (
+        {env: {("ppo", 4), ("ppo", 1)} for env in ("Pendulum-v1", "InvertedPendulum-v4", "Hopper-v4")},
+        5,
+        {"freq_coef": {1.0, 0.1, 0.0}, "total_timesteps": {100_000}},
+    ),
     "ppo_networks.toml": (
         {env: {("ppo", 4), ("ppo", 1)} for env in ("HalfCheetah-v4", "Hopper-v4")},
         5,
