@@ -449,6 +449,7 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
             "entropy": {"primitive", "mixture"},
             "estimator": {"marginal", "half"},
             "surrogate": {"mixture", "primitive"},
+            "networks": {"printed", "separate"},
         },
     ),
     "mrp.toml": (methods_of(dict.fromkeys(MUJOCO, 5), *MRP), 5, {"alpha": {"auto"}}),
