@@ -170,21 +170,28 @@ def described(error: BaseException, path: Path) -> str:
 
 
 def load_of_run(run_dir: Path) -> ModuleType:
-    """The module of the file that a run came from, or of the run's copy of it. AlgorithmError: both are gone,
-    or it does not load."""
+    """The module of the file that a run came from; of a fork that has changed since, or is gone, that of the
+    run's copy of it. AlgorithmError: both are gone, or it does not load."""
     file = run_dir / "config.json"
     try:
         config = read_config(file)
     except (OSError, ValueError) as error:
         raise AlgorithmError(f"{file} is not the config.json of a run ({type(error).__name__})") from None
-    # Where a fork's file is gone, its copy is left.
     source = run_dir / SOURCE
-    if not os.path.exists(config.get("file") or "") and config["algo"] not in ALGORITHMS and source.is_file():
+    if config["algo"] not in ALGORITHMS and source.is_file() and not is_text_of(source, config.get("file")):
         return load_fork(source)
     try:
         return load_of_config(config)
     except AlgorithmError as error:
         raise AlgorithmError(f"{run_dir}: {error}") from None
+
+
+def is_text_of(source: Path, file: str | None) -> bool:
+    """Whether a run's copy of its algorithm's file is still what that file holds"""
+    # os.path, as Path raises an error where a name is too long.
+    if not file or not os.path.exists(file):
+        return False
+    return source.read_bytes() == Path(file).read_bytes()
 
 
 def load_of_config(config: dict) -> ModuleType:

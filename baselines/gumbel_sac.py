@@ -553,8 +553,7 @@ class Envs:
         self.action_size = len(low)
         self.obs = np.zeros((n, self.obs_size))
         self.returns = np.zeros(n)
-        self.tells_success = False
-        self.success = np.zeros((n, 2))  # at any step of the episode, at the last one
+        self.success = np.full((n, 2), np.nan)  # at any step of the episode, at its last; NaN: not told
         self.moves = 0  # of all environments together
         # With the random state at the last reset and the actions since then, an episode can be replayed.
         self.random_state = [{}] * n
@@ -582,7 +581,7 @@ class Envs:
             self.on_fault(i, f"np_random is no generator of numpy's: {described(error)}")
         self.call_reset(i)
         self.returns[i] = 0
-        self.success[i] = 0
+        self.success[i] = np.nan
         self.actions[i] = []
 
     def replay(self, i: int, random_state: dict, actions: np.ndarray, obs: np.ndarray, total: float) -> bool:
@@ -633,10 +632,8 @@ class Envs:
         except Exception as error:  # noqa: BLE001
             self.on_fault(i, f"step failed: {described(error)}")
         self.observe(i, obs)
-        if success is not None:
-            self.tells_success = True
-            last = self.number(i, "success", success)
-            self.success[i] = max(self.success[i, 0], last), last
+        last = np.nan if success is None else self.number(i, "success", success)
+        self.success[i] = np.fmax(self.success[i, 0], last), last
         reward = self.number(i, "reward", reward)
         terminated = self.number(i, "terminated", terminated) != 0
         truncated = self.number(i, "truncated", truncated) != 0
@@ -825,8 +822,6 @@ class Runs:
         for path in self.paths:
             self.refuse(path)
         self.try_environment()
-        end = f"{SUCCESS}\n" if self.eval_envs.tells_success else "\n"
-        self.headers = {name: header + end for name, header in HEADERS.items()}
         saved = self.last_checkpoints() if args.resume else []
         self.step = saved[0]["step"] if saved else 0
         self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
@@ -1001,7 +996,8 @@ class Runs:
             fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         if self.args.resume and config.get("source", source_hash()) != source_hash():
             file = Path(__file__).name
-            fail(f"{path} was started with another {file}; only that, its source.py, can --resume it")
+            back = f"cp {path}/source.py {file}"
+            fail(f"{path} was started with another {file}; to --resume it, {back}, and run that")
         finished = finished_step(path)
         is_longer = self.args.total_timesteps > finished
         # A program that is killed while it finishes leaves some seeds finished and others not.
@@ -1074,9 +1070,10 @@ class Runs:
         """Seed s as it was at a checkpoint, but for its files. Many errors: the checkpoint is damaged."""
         if not 0 <= saved["step"] <= 10**12 or not 0 <= saved["wall_time"] < 10**12:
             raise ValueError("step or wall_time")
-        for name, header in self.headers.items():
+        for name, header in HEADERS.items():
             text = saved["csv"][name]
-            if not text.startswith(header) or not text.isascii():
+            first_line, _, _ = text.partition("\n")
+            if first_line not in (header, header + SUCCESS) or not text.isascii():
                 raise ValueError(f"{name}.csv")
             last_row(text)
         if self.buffer:
@@ -1114,13 +1111,14 @@ class Runs:
         config = {"algo": ALGO, "file": str(file), "source": source_hash(), "device": str(self.device)}
         config |= {"compiled": self.compiles, "command": sys.argv, "commit": commit_of(file)}
         config["env"] = self.envs.envs[0].spec.id  # with its version, which the option may leave out
-        packages = {"torch", "gymnasium", "numpy", "mujoco", "dm_control", "envpool", "gymnasium_robotics"}
+        packages = {"torch", "gymnasium", "numpy", "mujoco"}
+        packages |= {"dm_control", "shimmy", "envpool", "gymnasium_robotics"}
         config["versions"] = {name: metadata.version(name) for name in sorted(packages & set(sys.modules))}
         config["args"] = self.args_of(s)
         write_json(path / "config.json", config)
         shutil.copyfile(file, path / "source.py")
-        for name, header in self.headers.items():
-            (path / f"{name}.csv").write_text(header)
+        for name, header in HEADERS.items():
+            (path / f"{name}.csv").write_text(f"{header}\n")
 
     def rewind(self, s: int, saved: dict) -> None:
         """The files of seed s as they were at a checkpoint"""
@@ -1231,7 +1229,7 @@ class Runs:
             set_global_state(before)
             return
         self.evaluating = 0
-        success = self.eval_envs.success.reshape(*returns.shape, 2).mean(1)
+        success = self.eval_envs.success.reshape(*returns.shape, 2)
         for s, of_seed in enumerate(returns):
             mean, std = of_seed.mean(), of_seed.std()
             values = {"eval_return": mean, "eval_return_std": std, "eval_episodes": len(of_seed)}
@@ -1246,13 +1244,23 @@ class Runs:
         s = i // (self.envs.n // len(self.paths))
         self.last_returns[s] = self.envs.returns[i]
         values = {"episodic_return": self.envs.returns[i], "episodic_length": len(self.envs.actions[i])}
-        self.record(s, "episodes", step, values, self.envs.success[i])
+        self.record(s, "episodes", step, values, self.envs.success[[i]])
 
     def record(self, s: int, name: str, step: int, values: dict, success: np.ndarray) -> None:
-        """A line of seed s's NAME.csv, and the same in TensorBoard"""
-        if self.eval_envs.tells_success:
-            values |= {f"{name}_success": success[0], f"{name}_final_success": success[1]}
-        with open(self.paths[s] / f"{name}.csv", "a") as file:
+        """A line of seed s's NAME.csv, and the same in TensorBoard; success (E, 2) of the line's episodes"""
+        path = self.paths[s] / f"{name}.csv"
+        with open(path) as file:
+            has_success = SUCCESS in file.readline()
+        if not has_success and not np.isnan(success).all():
+            # The first that is told. Where none was told before, none was reached.
+            header, *rows = path.read_text().splitlines()
+            lines = [header + SUCCESS, *(f"{row},0.0,0.0" for row in rows), ""]
+            write_whole(path, "\n".join(lines).encode())
+            has_success = True
+        if has_success:
+            share, final_share = np.nan_to_num(success).mean(0)
+            values |= {f"{name}_success": share, f"{name}_final_success": final_share}
+        with open(path, "a") as file:
             print(step, *values.values(), sep=",", file=file)
         for key, value in values.items():
             self.writers[s].add_scalar(f"charts/{key}", value, step)
@@ -1461,14 +1469,15 @@ def load(path: Path) -> dict:
         fail(f"{path} is missing or damaged ({shortened(described(error), 100)}); {anew}")
 
 
-def load_part(run_dir: str | Path, part: str, checkpoint: str) -> dict[str, Tensor]:
+def load_part(run_dir: str | Path, part: str, checkpoint: str = "last") -> dict[str, Tensor]:
     """The state_dict of a part of the agent, as "actor", in the last checkpoint, the best or a step's"""
     folder = Path(run_dir, "checkpoint")
-    file = folder / f"{checkpoint:0>10}.pt"
-    if checkpoint == "best":
-        file = folder / "best.pt"
-    elif checkpoint == "last":
+    if checkpoint == "last":
         file = max(folder.glob("[0-9]*.pt"), default=folder)
+    elif checkpoint == "best":
+        file = folder / "best.pt"
+    else:
+        file = folder / f"{int(checkpoint):010}.pt"
     learnt = load(file).get("learnt")
     if type(learnt) is not dict:
         fail(f"{file} is damaged; start again, without --resume or with --overwrite")

@@ -33,10 +33,11 @@ def load_suite(env_id: str) -> None:
     """Registers what ID[,option=value,...] names, where that is of a suite. Gymnasium's errors: the suite is
     not installed or does not run, or it has no such environment."""
     name, _, _ = env_id.partition(",")
-    _, _, name = name.rpartition(":")
+    module, _, name = name.rpartition(":")
     if name not in gym.registry:
         for beginning, (packages, extra) in SUITES.items():
-            if name.startswith(beginning):
+            # Another module may have environments that are called alike.
+            if name.startswith(beginning) and module in ("", *packages):
                 import_suite(beginning, packages, extra)
         if name.startswith("EnvPool/"):
             from .envpool import register

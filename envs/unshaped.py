@@ -57,7 +57,7 @@ class UnshapedMountainCar(Continuous_MountainCarEnv):
     Reward     -1 a step, the last one too
     Time limit 1,000 steps
 
-    There the goal is at 0.45 and a start in [-0.6, -0.4], as here, by the gym of that time.
+    There the goal is at 0.45 and a start in [-0.6, -0.4], as here: gym's values at that time.
     """
 
     def __init__(self, render_mode: str | None = None):

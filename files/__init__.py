@@ -102,7 +102,7 @@ def read_done(run_dir: Path) -> tuple[int, float] | None:
 
 
 def checkpoints(run_dir: Path) -> dict[int, Path]:
-    """A run's checkpoints by their steps; more than one while the next is being written"""
+    """A run's checkpoints by their steps: the last, and those that --keep-checkpoints keeps"""
     found = {}
     for file in run_dir.glob("checkpoint/*.pt"):
         if re.fullmatch("[0-9]{1,13}", file.stem):

@@ -429,7 +429,7 @@ def finished(path: Path, steps: int | None = None) -> bool:
     if done is None:
         return False
     last, _ = done
-    return steps is None or last >= steps
+    return not is_damaged(path) and (steps is None or last >= steps)
 
 
 def state(path: Path, steps: int | None = None) -> str:
@@ -437,7 +437,7 @@ def state(path: Path, steps: int | None = None) -> str:
     Stale: its process died without a word. Stopped: it ended in order, with a checkpoint. Damaged: its
     config.json cannot be read."""
     if finished(path, steps):
-        return "done" if config_of(path) else "damaged"
+        return "done"
     claim = holder(path)
     if claim and claim["alive"]:
         return "running"
@@ -447,9 +447,12 @@ def state(path: Path, steps: int | None = None) -> str:
         return "stale"
     if not path.exists():
         return "missing"
-    # A process that was killed at its beginning leaves none.
-    is_whole = config_of(path) or not (path / "config.json").exists()
-    return "stopped" if is_whole else "damaged"
+    return "damaged" if is_damaged(path) else "stopped"
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a run's config.json cannot be read; a process that was killed at its beginning leaves none."""
+    return (path / "config.json").exists() and config_of(path) is None
 
 
 def config_of(path: Path) -> dict | None:

@@ -168,7 +168,7 @@ def critic(run: Run, agent, obs: Tensor) -> Callable | None:
     # MCP-PPO has no Q, and DAC one of options.
     if on_policy and not (hasattr(agent, "critic_input") and hasattr(agent, "qf")):
         return None
-    learnt = algorithm(run).load_part(run.path, "qf", "last")
+    learnt = algorithm(run).load_part(run.path, "qf")
     agent.qf.load_state_dict(learnt)
     if on_policy:
         obs = agent.actor.statistics.normalize(obs[None])

@@ -241,7 +241,7 @@ def primitive_count(run: Run) -> int:
     """K, or 0 of an implicit policy (amortized), which makes its actions of noise; what its actor gives in
     the place of primitives are a few of its actions"""
     with contextlib.suppress(PlotError):  # the file is gone
-        if hasattr(algorithm(run), "diversity"):
+        if getattr(algorithm(run).Actor, "is_implicit", False):
             return 0
     return run.args["k"]
 

@@ -1,5 +1,7 @@
 """A folder of runs is that of one algorithm file: another of its name is refused, a moved one goes on."""
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,9 +71,13 @@ def test_an_unchanged_copy_goes_on(tmp_path, first):
     train_file(copy, tmp_path / "runs", seed=2)
 
 
-def test_a_file_that_has_changed_since_goes_on(tmp_path, first):
-    """Whoever works on an idea changes its file."""
+def test_a_file_that_has_changed_since_goes_on_as_it_was(tmp_path, first, capsys):
+    """Whoever works on an idea changes its file: refused, until the run's own copy is back in its place."""
     first.write_text(SOURCES["sac"] + "\n# a word more\n")
+    with pytest.raises(SystemExit):
+        train_file(first, tmp_path / "runs", total_timesteps=200, resume=True)
+    [copy] = re.findall(r"to --resume it, cp (\S+) my_idea.py, and run that", capsys.readouterr().err)
+    shutil.copy(copy, first)
     path = train_file(first, tmp_path / "runs", total_timesteps=200, resume=True)
     assert json_of(path / "done.json")["step"] == 200
 

@@ -285,10 +285,16 @@ def test_an_own_file_elsewhere_is_found_by_its_name(tmp_path):
         assert algorithms.load_of_run(tmp_path) is algorithms.load("mrp-sac")
 
 
-def test_a_fork_whose_actor_no_longer_fits(pmoe_here, tmp_path):
+def test_a_fork_that_has_changed_since(pmoe_here, tmp_path):
+    """The run is evaluated as it was trained, by its copy; without one the policy no longer fits."""
     file = write_fork(tmp_path)
     path = train_fork(file, tmp_path / "runs")
-    write_fork(tmp_path, re.sub(r"\b32\b", "48", FORK))
+    before = pmoe_here("eval", path, "--episodes", 2)
+    write_fork(tmp_path, FORK.replace("self.fc2", "self.second"))
+    after = pmoe_here("eval", path, "--episodes", 2)
+    assert after.returncode == 0, after.stderr
+    assert after.stdout == before.stdout
+    (path / "source.py").unlink()
     refused(pmoe_here("eval", path), "0000000200.pt", "my_idea")
     failed(pmoe_here("plot", "runs", "--routing"), "0000000200.pt", "my_idea")
 

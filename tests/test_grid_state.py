@@ -142,7 +142,7 @@ def test_status_shows_step_and_time_left(pmoe_here, tmp_path, quick_run):
     left = r"\d+:\d\d:\d\d"
     assert re.search(rf"1-2 +stopped +400 of 1,000 \(40%\) +{left} *\n", result.stdout)
     assert re.search(rf"3 +running +600 of 1,000 \(60%\) +{left} *\n", result.stdout)
-    (newest,) = path.glob("checkpoint/*.pt")
+    (newest,) = path.glob("checkpoint/[0-9]*.pt")
     whole = newest.read_bytes()
     torch.save({"step": 1, "wall_time": 9e11}, newest)
     assert "days" in pmoe_here("status").stdout

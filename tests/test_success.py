@@ -11,11 +11,11 @@ from pmoe.plots import evaluate
 class Reaching(Toy):
     """Passes a goal at the third of five steps in two episodes of three, and is at it at the end of one"""
 
-    def __init__(self, key="success", as_array=False):
+    def __init__(self, key="success", as_array=False, told="always"):
         super().__init__()
         self.key = key
         self.as_array = as_array
-        self.episodes = 0
+        self.told = told
 
     def reset(self, **kwargs):
         obs, info = super().reset(**kwargs)
@@ -27,13 +27,14 @@ class Reaching(Toy):
         passes = self.kind > 0 and self.step_count == 3
         ends = self.kind == 2 and self.step_count == 5
         success = passes or ends
-        return (
-            obs,
-            reward,
-            terminated,
-            truncated,
-            {self.key: np.array([success]) if self.as_array else success},
-        )
+        ended = self.step_count == 5
+        if self.told == "when there is one" and not success:
+            return obs, reward, terminated, truncated, {}
+        if self.told == "at the end" and not ended:
+            return obs, reward, terminated, truncated, {}
+        if self.as_array:
+            success = np.array([success])
+        return obs, reward, terminated, truncated, {self.key: success}
 
 
 gym.register("Reaching-v0", Reaching)
@@ -45,7 +46,7 @@ def pairs(rows: list[dict]) -> set:
 
 
 @pytest.mark.parametrize("algo", LOOPS)
-@pytest.mark.parametrize("options", ["", ",key='is_success'", ",as_array=True"])
+@pytest.mark.parametrize("options", ["", ",key='is_success'", ",as_array=True", ",told='when there is one'"])
 def test_success_of_episodes_and_evaluations(tmp_path, algo, options):
     [path] = train(algo, tmp_path, env_id=f"Reaching-v0{options}", eval_episodes=30)
     episodes = rows_of(path / "episodes.csv")
@@ -59,6 +60,29 @@ def test_success_of_episodes_and_evaluations(tmp_path, algo, options):
         assert 0.03 < final_share < 0.67
         assert np.isclose(share * 30, round(share * 30))
         assert final_share < share
+
+
+def test_success_that_is_told_at_the_end_only(tmp_path):
+    """As some do; after a stop before the end of the first episode too"""
+    options = {"env_id": "Reaching-v0,told='at the end'", "eval_every": 200}
+    [path] = train("sac", tmp_path / "straight", **options)
+    train("sac", tmp_path / "stopped", **{**options, "total_timesteps": 3})
+    [resumed] = train("sac", tmp_path / "stopped", **options, resume=True)
+    same_run(path, resumed)
+    assert pairs(rows_of(path / "episodes.csv")) == {(0, 0), (1, 1)}
+    for row in rows_of(path / "eval.csv"):
+        assert row["success"] == row["final_success"]
+
+
+def test_a_first_success_widens_the_rows_before_it(tmp_path):
+    """Where success alone is told, and the first episodes have none: seeds for which that is so"""
+    widened = 0
+    for seed in range(1, 6):
+        [path] = train("sac", tmp_path, env_id="Reaching-v0,told='when there is one'", seed=seed)
+        rows = rows_of(path / "episodes.csv")
+        assert pairs(rows) == {(0, 0), (1, 0), (1, 1)}
+        widened += pairs(rows[:1]) == {(0, 0)}
+    assert widened
 
 
 def test_where_there_is_none_there_is_no_column(tmp_path):
