@@ -37,7 +37,7 @@ def load_suite(env_id: str) -> None:
     if name not in gym.registry:
         for beginning, (packages, extra) in SUITES.items():
             # Another module may have environments that are called alike.
-            if name.startswith(beginning) and module in ("", *packages):
+            if name.startswith(beginning) and module in ("", "gymnasium", *packages):
                 import_suite(beginning, packages, extra)
         if name.startswith("EnvPool/"):
             from .envpool import register

@@ -176,3 +176,10 @@ def test_no_suite_is_imported_unless_it_is_asked_for():
     modules = set(result.stdout.split())
     assert "pmoe.envs.suites" in modules
     assert not modules & {"shimmy", "dm_control", "envpool", "gymnasium_robotics", "mujoco"}
+
+
+def test_another_module_may_have_an_environment_that_is_called_alike(monkeypatch):
+    gym.register("FetchBall-v0", "common:Toy")
+    monkeypatch.setitem(sys.modules, "balls", ModuleType("balls"))
+    suites.load_suite("balls:FetchBall-v1")
+    assert envs.make("balls:FetchBall-v0").spec.id == "FetchBall-v0"
