@@ -413,14 +413,14 @@ def evaluate(
 @app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE.onnx | FILE.pt", help="ONNX, or torch.export's.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.onnx | FILE.pt2", help="ONNX, or torch.export's.")],
     checkpoint: Annotated[str, typer.Option(metavar=CHECKPOINT, help=WHICH)] = "last",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a trained policy as one file for other programs, as in `pmoe export RUN_DIR policy.onnx`:
     observations in, actions within the environment's bounds out."""
-    if file.suffix not in (".onnx", ".pt"):
-        fail(f"{file}: give the name of an .onnx or a .pt file")
+    if file.suffix not in (".onnx", ".pt", ".pt2"):
+        fail(f"{file}: give the name of an .onnx or a .pt2 file")
     if not file.absolute().parent.is_dir():
         fail(f"{file}: there is no folder {file.parent}")
     if file.exists() and not (overwrite and file.is_file()):

@@ -940,6 +940,7 @@ class Runs:
         self.compiles = can_compile(args)
         self.is_compiling = False
         self.evaluating = 0  # the step of an evaluation that goes on, or that a signal has cut short
+        self.finished = 0  # the step at which a run that is made longer was finished
         self.inexact = set()  # seeds that could not be brought back to where they were
         self.other_versions = set()  # runs beside these that an earlier version of this file has made
 
@@ -1133,6 +1134,7 @@ class Runs:
         if not self.args.resume:
             fail(f"{path} exists; --resume continues it, --overwrite starts again")
         if finished and is_longer:
+            self.finished = finished
             self.refuse_longer(path, finished)
 
     def try_environment(self) -> None:
@@ -1273,6 +1275,8 @@ class Runs:
             others = ", ".join(sorted(self.other_versions))
             file = Path(__file__).name
             say(f"note: {file} has changed since it began {others}; one curve will mix the two")
+        if self.finished:
+            say(f"finished at step {self.finished:,}; made longer, to {self.args.total_timesteps:,}")
         for s in sorted(self.inexact):
             why = f"not all of the state of {env_id} is in its np_random"
             say(f"note: seed {self.seeds[s]} cannot be resumed exactly and begins a new episode: {why}")
@@ -1470,6 +1474,8 @@ class Runs:
             self.evaluate(total)
             if self.signals:
                 self.stop()
+            self.hide_bar()
+            say(f"evaluation at step {total:,}: {spread(self.last_evaluations)}")
         for s, path in enumerate(self.paths):
             self.save_best(s)
             figures = {"step": total, "wall_time": time.monotonic() - self.began}

@@ -165,11 +165,15 @@ def named(methods: dict[str, list[Run]], name: str) -> list[str]:
 
 
 def reference_name(runs: list[Run], given: str) -> str:
-    """The name of the method that a user means: a label or the paper's name, else an algorithm as `sac-k2` or
-    `dac`. PlotError: no run is of it."""
+    """The name of the method that a user means: a label or the paper's name, an algorithm as `sac-k2` or
+    `dac`, or else a folder's name with its tag. PlotError: no run is of it."""
     methods = {run.method: [run] for run in runs}
     if named(methods, given):
         return given
+    folders = {run.path.resolve().parent.name: run.method for run in runs}
+    plain = given.lower() in {f"{run.algo}-k{run.args['k']}" for run in runs}
+    if given in folders and not plain:
+        return folders[given]
     names = {}
     for run in runs:
         names[f"{run.algo}-k{run.args['k']}"] = run.base

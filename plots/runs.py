@@ -474,7 +474,8 @@ def place(run: Run) -> tuple:
     """Where its method stands among others; forks come last"""
     rank = LEGEND.index(run.name) if run.name in LEGEND else len(LEGEND)
     length = run.budget if run.annealed else 0
-    return rank, run.name, run.args["k"], length, run.method
+    # Not by what the user calls it, which changes neither its place nor its look.
+    return rank, run.name, run.args["k"], length, run.setting, run.method
 
 
 # What was read

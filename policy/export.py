@@ -65,8 +65,8 @@ class Exported(nn.Module):
 
 
 def export(policy: Policy, file: Path) -> tuple[bytes, str]:
-    """What a file of this name is to hold, .onnx or .pt, and its inputs and outputs in words. ExportError: it
-    cannot be made, or does otherwise than the policy."""
+    """What a file of this name, .onnx or .pt2, is to hold, and its inputs and outputs in words. ExportError:
+    it cannot be made, or does otherwise than the policy."""
     module = Exported(policy).eval()
     names = ["obs"]
     example = [torch.zeros(2, policy.obs_size)]

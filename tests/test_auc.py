@@ -169,6 +169,14 @@ def test_the_reference(tmp_path, reference, base):
     assert notes == []
 
 
+def test_the_reference_by_its_folder(tmp_path):
+    """With a tag, or a hash of its options"""
+    make(tmp_path)
+    folder = make(tmp_path, gamma=0.9).parent.name
+    found, _ = runs.find([tmp_path])
+    assert auc.reference_name(found, folder) == "PMOE-SAC K=4 gamma=0.9"
+
+
 def test_each_family_has_its_reference(tmp_path):
     for algo, k in (("ppo", 1), ("dac", 4), ("sac", 1), ("sac", 4)):
         make(tmp_path, algo, k=k, total_timesteps=1000)

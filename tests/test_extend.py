@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shutil
 import signal
 
@@ -241,6 +242,17 @@ def test_another_option_under_a_tag(tmp_path, capsys, loop):
     # A value that is the same goes on.
     (path,) = train(loop, tmp_path, learning_rate=0.25, **fields)
     assert json_of(path / "done.json")["step"] == 200
+
+
+def test_a_run_says_that_it_is_made_longer(tmp_path, capsys):
+    extend("sac", tmp_path, 120, num_seeds=1)
+    out = capsys.readouterr().out
+    assert "made longer" not in out
+    # Its last evaluation was due at no multiple of --eval-every.
+    assert re.search(r"\nevaluation at step 120: \S+\n$", out)
+    train("sac", tmp_path, total_timesteps=200, resume=True, **{**FIELDS, "num_seeds": 1})
+    out = capsys.readouterr().out
+    assert "finished at step 120; made longer, to 200\n" in out
 
 
 def test_another_option_without_a_tag_names_the_nearest_run(tmp_path, capsys, loop):

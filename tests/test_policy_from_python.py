@@ -264,7 +264,7 @@ def test_nothing_is_overwritten_unless_asked(bounded, tmp_path, pmoe_here):
     [
         (["none", "policy.pt"], "none: no such folder"),
         ([".", "policy.pt"], "it has no config.json"),
-        (["RUN", "policy.pth"], "an .onnx or a .pt file"),
+        (["RUN", "policy.pth"], "an .onnx or a .pt2 file"),
         (["RUN", "none/policy.pt"], "there is no folder none"),
         (["RUN"], "FILE"),
     ],

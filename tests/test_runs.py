@@ -104,6 +104,16 @@ def test_a_folders_name_or_a_label_says_what_is_renamed(tmp_path):
     assert methods == named | {("Hopper-v4", "SAC"), ("Hopper-v4", "Plain")}
 
 
+def test_what_a_method_is_called_does_not_change_its_place(tmp_path):
+    folders = [make(tmp_path, gamma=gamma).parent.name for gamma in (0.9, 0.95, 0.98)]
+    found, _ = runs.find([tmp_path])
+    before = [group[0].args["gamma"] for group in runs.by_method(found)["Hopper-v4"].values()]
+    runs.relabel(found, [f"{folder}={name}" for folder, name in zip(folders, "zya")])
+    groups = runs.by_method(found)["Hopper-v4"]
+    assert list(groups) == ["z", "y", "a"]
+    assert [group[0].args["gamma"] for group in groups.values()] == before
+
+
 @pytest.mark.parametrize(
     "label, words",
     [
