@@ -1,5 +1,6 @@
 """`pmoe plot --trajectories`: walks against the environment's own, and what the table and the figure hold."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -223,7 +224,8 @@ def test_their_panels_say_k(together):
 
 
 def runs_with(*ks) -> list[SimpleNamespace]:
-    return [SimpleNamespace(args={"k": k}, method=f"PMOE-SAC K={k}") for k in ks]
+    path = Path("runs")
+    return [SimpleNamespace(args={"k": k}, method=f"PMOE-SAC K={k}", path=path) for k in ks]
 
 
 def test_chosen_primitives():
