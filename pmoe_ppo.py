@@ -179,21 +179,6 @@ def joint_entropy(log_std: Tensor, log_w: Tensor) -> Tensor:
     return (log_w.exp() * (of_primitive - log_w)).sum(-1).mean(1)
 
 
-def gae(reward, value, next_value, terminated, done, gamma: float, gae_lambda: float) -> Tensor:
-    """Generalised advantages (arXiv 1506.02438, eq. 16); all (S, T, E, 1). `next_value` is that of the true
-    next observation: time limits bootstrap from it, terminations (which are `done` too) do not."""
-    # Statistics move, and the value of one observation with them. Within an episode the next step's own value
-    # is taken, so that the sum telescopes.
-    inner = torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:])
-    next_value = torch.cat([inner, next_value[:, -1:]], 1)
-    advantage = reward + gamma * (1 - terminated) * next_value - value
-    steps = advantage.unbind(1)
-    decay = (gamma * gae_lambda * (1 - done)).unbind(1)
-    for t in reversed(range(len(steps) - 1)):
-        steps[t].addcmul_(decay[t], steps[t + 1])
-    return advantage
-
-
 # ------------------------------------------------------------------------------------------------------ agent
 
 
@@ -375,8 +360,7 @@ def train(args: Args) -> list[Path]:
                     envs.reset(i)
 
             # Learn
-            drawn = Drawn(*stack_tensors(drawn_steps))
-            rollout = Rollout(drawn, *stack_arrays(env_steps, drawn.obs))
+            rollout = stack(drawn_steps, env_steps)
             batch, explained = agent.estimate(rollout)
             left = 1 - runs.step / args.total_timesteps if args.anneal_lr else 1.0
             agent.rate.fill_(args.learning_rate * left)
@@ -554,6 +538,21 @@ class RewardScale(nn.Module):
         return scaled.view_as(reward)
 
 
+def gae(reward, value, next_value, terminated, done, gamma: float, gae_lambda: float) -> Tensor:
+    """Generalised advantages (arXiv 1506.02438, eq. 16); all (S, T, E, 1). `next_value` is that of the true
+    next observation: time limits bootstrap from it, terminations (which are `done` too) do not."""
+    # Statistics move, and the value of one observation with them. Within an episode the next step's own value
+    # is taken, so that the sum telescopes.
+    inner = torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:])
+    next_value = torch.cat([inner, next_value[:, -1:]], 1)
+    advantage = reward + gamma * (1 - terminated) * next_value - value
+    steps = advantage.unbind(1)
+    decay = (gamma * gae_lambda * (1 - done)).unbind(1)
+    for t in reversed(range(len(steps) - 1)):
+        steps[t].addcmul_(decay[t], steps[t + 1])
+    return advantage
+
+
 def normalize_advantage(advantage: Tensor) -> Tensor:
     """(S, B, 1), each seed's to mean 0 and standard deviation 1"""
     deviation = advantage - advantage.mean(1, keepdim=True)
@@ -586,19 +585,15 @@ def kept(drawn: Drawn) -> Drawn:
     return type(drawn)(*[x.clone() for x in drawn]) if drawn.obs.is_cuda else drawn
 
 
-def stack_tensors(steps: list[tuple[Tensor, ...]]) -> list[Tensor]:
-    """Of T steps, fields (S, E, .) -> (S, T, E, .)"""
-    return [torch.stack(field, 1) for field in zip(*steps)]
-
-
-def stack_arrays(steps: list[tuple[np.ndarray, ...]], like: Tensor) -> list[Tensor]:
-    """Of T steps, fields (S E, .) or (S E,) -> (S, T, E, .), on the device of `like`, (S, T, E, .) as well"""
-    S, T, E, _ = like.shape
+def stack(drawn_steps: list[Drawn], env_steps: list[tuple[np.ndarray, ...]]) -> Rollout:
+    """T steps of all environments as one rollout, on the device of what was drawn"""
+    drawn = Drawn(*[torch.stack(field, 1) for field in zip(*drawn_steps)])
+    S, T, E, _ = drawn.obs.shape
     fields = []
-    for field in zip(*steps):
+    for field in zip(*env_steps):
         x = np.stack(field).astype(np.float32).reshape(T, S, E, -1)
-        fields.append(torch.from_numpy(x).to(like.device).transpose(0, 1).contiguous())
-    return fields
+        fields.append(torch.from_numpy(x).to(drawn.obs.device).transpose(0, 1).contiguous())
+    return Rollout(drawn, *fields)
 
 
 def minibatches(batch: Batch, size: int, epochs: int, generators: list[Generator]):
@@ -632,7 +627,6 @@ def memory_needed(args: Args, envs: "Envs") -> float:
 
 # -------------------------------------------------------------------------------- the SAC family has this too
 
-# Options that have no say in what is learnt
 FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
 FREE += ("checkpoint_every", "keep_checkpoints", "resume", "overwrite", "keep_replay", "track")
 INFINITE = 3.4e38  # what is larger has no place in float32
@@ -1204,8 +1198,7 @@ class Runs:
             raise ValueError("step or wall_time")
         for name, header in HEADERS.items():
             text = saved["csv"][name]
-            first_line, _, _ = text.partition("\n")
-            if first_line not in (header, header + SUCCESS) or not text.isascii():
+            if text.partition("\n")[0] not in (header, header + SUCCESS) or not text.isascii():
                 raise ValueError(f"{name}.csv")
             last_row(text)
         if self.buffer:
@@ -1278,8 +1271,9 @@ class Runs:
         env_id = self.args.env_id
         if self.other_versions:
             others = ", ".join(sorted(self.other_versions))
-            file = Path(__file__).name
-            say(f"note: {file} has changed since it began {others}; one curve will mix the two")
+            say(
+                f"note: {Path(__file__).name} has changed since it began {others}; one curve will mix the two"
+            )
         if self.finished:
             say(f"finished at step {self.finished:,}; made longer, to {self.args.total_timesteps:,}")
         for s in sorted(self.inexact):
@@ -1296,9 +1290,8 @@ class Runs:
             on_disk = max(1, self.buffer.row_bytes * self.args.total_timesteps / 1e6)
             in_memory = max(1, self.buffer.row_bytes * self.buffer.capacity / 1e6)
             sizes = f"{in_memory:,.0f} MB of memory and {on_disk:,.0f} MB of disk space"
-            keep = self.args.keep_replay
-            end = "--no-keep-replay deletes it at the end" if keep else "it is deleted at the end"
-            say(f"each seed's replay will take {sizes}; {end}")
+            at_the_end = "--no-keep-replay deletes it" if self.args.keep_replay else "it is deleted"
+            say(f"each seed's replay will take {sizes}; {at_the_end} at the end")
 
     def args_of(self, s: int) -> dict:
         """The options of seed s alone, as its config.json has them"""
@@ -1474,7 +1467,7 @@ class Runs:
     def finish(self) -> list[Path]:
         """The last evaluation, where it was not due anyway, and done.json; returns the run directories."""
         total = self.args.total_timesteps
-        if any(self.last_evaluation(path).get("step") != total for path in self.paths):
+        if any(last_row((path / "eval.csv").read_text()).get("step") != total for path in self.paths):
             # A run that is made longer would not have made this one: no checkpoint holds it.
             self.evaluate(total)
             if self.signals:
@@ -1484,15 +1477,12 @@ class Runs:
         for s, path in enumerate(self.paths):
             self.save_best(s)
             figures = {"step": total, "wall_time": time.monotonic() - self.began}
-            write_json(path / "done.json", self.last_evaluation(path) | figures)
+            write_json(path / "done.json", last_row((path / "eval.csv").read_text()) | figures)
         # Now that all are done: those that are not are resumed with their replay.
         if self.buffer and not self.args.keep_replay:
             for path in self.paths:
                 (path / "checkpoint/replay.f32").unlink()
         return self.paths
-
-    def last_evaluation(self, path: Path) -> dict[str, float]:
-        return last_row((path / "eval.csv").read_text())
 
 
 def say(*words) -> None:

@@ -503,7 +503,6 @@ def memory_needed(args: Args, envs: "Envs") -> float:
 
 # -------------------------------------------------------------------------------- the PPO family has this too
 
-# Options that have no say in what is learnt
 FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
 FREE += ("checkpoint_every", "keep_checkpoints", "resume", "overwrite", "keep_replay", "track")
 INFINITE = 3.4e38  # what is larger has no place in float32
@@ -1075,8 +1074,7 @@ class Runs:
             raise ValueError("step or wall_time")
         for name, header in HEADERS.items():
             text = saved["csv"][name]
-            first_line, _, _ = text.partition("\n")
-            if first_line not in (header, header + SUCCESS) or not text.isascii():
+            if text.partition("\n")[0] not in (header, header + SUCCESS) or not text.isascii():
                 raise ValueError(f"{name}.csv")
             last_row(text)
         if self.buffer:
@@ -1149,8 +1147,9 @@ class Runs:
         env_id = self.args.env_id
         if self.other_versions:
             others = ", ".join(sorted(self.other_versions))
-            file = Path(__file__).name
-            say(f"note: {file} has changed since it began {others}; one curve will mix the two")
+            say(
+                f"note: {Path(__file__).name} has changed since it began {others}; one curve will mix the two"
+            )
         if self.finished:
             say(f"finished at step {self.finished:,}; made longer, to {self.args.total_timesteps:,}")
         for s in sorted(self.inexact):
@@ -1167,9 +1166,8 @@ class Runs:
             on_disk = max(1, self.buffer.row_bytes * self.args.total_timesteps / 1e6)
             in_memory = max(1, self.buffer.row_bytes * self.buffer.capacity / 1e6)
             sizes = f"{in_memory:,.0f} MB of memory and {on_disk:,.0f} MB of disk space"
-            keep = self.args.keep_replay
-            end = "--no-keep-replay deletes it at the end" if keep else "it is deleted at the end"
-            say(f"each seed's replay will take {sizes}; {end}")
+            at_the_end = "--no-keep-replay deletes it" if self.args.keep_replay else "it is deleted"
+            say(f"each seed's replay will take {sizes}; {at_the_end} at the end")
 
     def args_of(self, s: int) -> dict:
         """The options of seed s alone, as its config.json has them"""
@@ -1345,7 +1343,7 @@ class Runs:
     def finish(self) -> list[Path]:
         """The last evaluation, where it was not due anyway, and done.json; returns the run directories."""
         total = self.args.total_timesteps
-        if any(self.last_evaluation(path).get("step") != total for path in self.paths):
+        if any(last_row((path / "eval.csv").read_text()).get("step") != total for path in self.paths):
             # A run that is made longer would not have made this one: no checkpoint holds it.
             self.evaluate(total)
             if self.signals:
@@ -1355,15 +1353,12 @@ class Runs:
         for s, path in enumerate(self.paths):
             self.save_best(s)
             figures = {"step": total, "wall_time": time.monotonic() - self.began}
-            write_json(path / "done.json", self.last_evaluation(path) | figures)
+            write_json(path / "done.json", last_row((path / "eval.csv").read_text()) | figures)
         # Now that all are done: those that are not are resumed with their replay.
         if self.buffer and not self.args.keep_replay:
             for path in self.paths:
                 (path / "checkpoint/replay.f32").unlink()
         return self.paths
-
-    def last_evaluation(self, path: Path) -> dict[str, float]:
-        return last_row((path / "eval.csv").read_text())
 
 
 def say(*words) -> None:

@@ -20,8 +20,7 @@ from pmoe.pmoe_ppo import (
     Rollout,
     Statistics,
     minibatches,
-    stack_arrays,
-    stack_tensors,
+    stack,
 )
 
 close = torch.testing.assert_close
@@ -215,13 +214,12 @@ def test_returns_telescope_though_the_statistics_move():
     agent = ppo_agent(seeds=1, gae_lambda=1.0, num_envs=1, gamma=0.9)
     sizes = torch.linspace(1, 30, 21).view(1, 21, 1, 1)
     obs = sizes * torch.randn(1, 21, 1, 4)
-    steps = []
+    drawn_steps = []
+    env_steps = []
     for t in range(20):
-        drawn = agent.draw(obs[:, t], *ppo_noise(agent, 1, t))
-        steps.append(drawn)
-    zeros = torch.zeros(1, 20, 1, 1)
-    rollout = Rollout(Drawn(*stack_tensors(steps)), obs[:, 1:], zeros + 1, zeros, zeros)
-    batch, _ = agent.estimate(rollout)
+        drawn_steps.append(agent.draw(obs[:, t], *ppo_noise(agent, 1, t)))
+        env_steps.append((obs[0, t + 1].numpy(), np.ones(1), np.zeros(1), np.zeros(1)))
+    batch, _ = agent.estimate(stack(drawn_steps, env_steps))
 
     one = torch.ones(1, 1, 1)
     reward = agent.reward_scale.statistics.normalize(one, centered=False).item()
@@ -236,7 +234,7 @@ def test_estimate_keeps_what_was_drawn():
     """In the order of steps, then of environments"""
     agent = ppo_agent(num_envs=3)
     steps = [agent.draw(torch.randn(2, 3, 4), *ppo_noise(agent, 3, t)) for t in range(5)]
-    drawn = Drawn(*stack_tensors(steps))
+    drawn = Drawn(*[torch.stack(field, 1) for field in zip(*steps)])
     zeros = torch.zeros(2, 5, 3, 1)
     next_obs = torch.randn(2, 5, 3, 4)
     batch, explained = agent.estimate(Rollout(drawn, next_obs, torch.randn(2, 5, 3, 1), zeros, zeros))
@@ -250,15 +248,18 @@ def test_estimate_keeps_what_was_drawn():
 def test_arrays_of_steps_are_stacked_by_seed_step_and_environment():
     """As the tensors that were drawn are"""
     rng = np.random.default_rng(0)
-    steps = [(rng.normal(size=(6, 4)), rng.normal(size=6)) for _ in range(5)]
-    obs, reward = stack_arrays(steps, torch.zeros(2, 5, 3, 1))
-    assert obs.shape == (2, 5, 3, 4)
-    assert reward.shape == (2, 5, 3, 1)
+    flags = np.zeros(6)
+    env_steps = [(rng.normal(size=(6, 4)), rng.normal(size=6), flags, flags) for _ in range(5)]
+    drawn_steps = [Drawn(*torch.randn(4, 2, 3, 1)) for _ in range(5)]
+    rollout = stack(drawn_steps, env_steps)
+    assert rollout.next_obs.shape == (2, 5, 3, 4)
+    assert rollout.reward.shape == rollout.drawn.obs.shape == (2, 5, 3, 1)
     for s, t, e in np.ndindex(2, 5, 3):
-        its_obs, its_reward = steps[t]
+        its_obs, its_reward, _, _ = env_steps[t]
         n = 3 * s + e
-        np.testing.assert_allclose(obs[s, t, e], its_obs[n], rtol=1e-6)
-        assert reward[s, t, e].item() == pytest.approx(its_reward[n], rel=1e-6)
+        np.testing.assert_allclose(rollout.next_obs[s, t, e], its_obs[n], rtol=1e-6)
+        assert rollout.reward[s, t, e].item() == pytest.approx(its_reward[n], rel=1e-6)
+        assert rollout.drawn.action[s, t, e].equal(drawn_steps[t].action[s, e])
 
 
 # Minibatches
