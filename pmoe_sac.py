@@ -32,7 +32,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 import torch
 import tyro
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 ALGO = Path(__file__).stem.replace("pmoe_sac", "sac")  # names the run directories; a fork has its own name
@@ -84,14 +84,14 @@ class Args:
 class Actor(nn.Module):
     """The mixture policy (eq. 4) on actions in [-1, 1]: a trunk, K Gaussians squashed by tanh, a router"""
 
-    def __init__(self, obs_size, action_size, k, hidden, generators: list[Generator], detach_router=True):
+    def __init__(self, obs_size, action_size, k, hidden, rng: "Philox", detach_router=True):
         super().__init__()
         self.k = k
         self.detach_router = detach_router
-        self.fc1 = Linear(obs_size, hidden, generators)
-        self.fc2 = Linear(hidden, hidden, generators)
-        self.mean_log_std = Linear(hidden, 2 * k * action_size, generators)
-        self.router = Linear(hidden, k, generators)
+        self.fc1 = Linear(obs_size, hidden, rng)
+        self.fc2 = Linear(hidden, hidden, rng)
+        self.mean_log_std = Linear(hidden, 2 * k * action_size, rng)
+        self.router = Linear(hidden, k, rng)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """obs (S, B, O) -> mean (S, B, K, A), log_std (S, B, K, A), log_w (S, B, K)"""
@@ -115,12 +115,11 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Twin Q-functions: 2S networks side by side, those of seed s numbered 2s and 2s + 1"""
 
-    def __init__(self, input_size: int, hidden: int, generators: list[Generator]):
+    def __init__(self, input_size: int, hidden: int, rng: "Philox"):
         super().__init__()
-        twins = [generator for generator in generators for _ in range(2)]
-        self.fc1 = Linear(input_size, hidden, twins)
-        self.fc2 = Linear(hidden, hidden, twins)
-        self.fc3 = Linear(hidden, 1, twins)
+        self.fc1 = Linear(input_size, hidden, rng, 2)
+        self.fc2 = Linear(hidden, hidden, rng, 2)
+        self.fc3 = Linear(hidden, 1, rng, 2)
 
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         """obs (S, B, O), K actions per state (S, B, K, A) -> Q1 and Q2, (S, 2, B, K)"""
@@ -145,9 +144,9 @@ def pick(x: Tensor, chosen: Tensor) -> Tensor:
 def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:
     """J draws k ~ w per state, by inverting the distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
     cumulative = log_w.exp().cumsum(-1).unsqueeze(2)  # (S, B, 1, K)
-    below = cumulative < uniform.unsqueeze(-1)  # (S, B, J, K)
+    passed = cumulative <= uniform.unsqueeze(-1)  # (S, B, J, K)
     # Rounding may leave the sum of w below 1, and a uniform number above it.
-    return below.sum(-1).clamp(max=log_w.shape[-1] - 1)
+    return passed.sum(-1).clamp(max=log_w.shape[-1] - 1)
 
 
 def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
@@ -186,24 +185,16 @@ def primitive_loss(log_prob: Tensor, q: Tensor, alpha: Tensor) -> Tensor:
 class Agent(nn.Module):
     """Networks and update of S seeds, which do not mix: losses are summed over seeds, Adam is elementwise."""
 
-    def __init__(self, args: Args, obs_size: int, action_size: int, generators: list[Generator]):
+    def __init__(self, args: Args, obs_size: int, action_size: int, rng: "Philox"):
         super().__init__()
         self.args = args
+        self.rng = rng  # its state is saved with what is learnt
         self.draws = args.k  # random vectors that the policy takes for a state
-        self.actor = Actor(obs_size, action_size, args.k, args.hidden, generators, args.detach_router)
-        self.qf = Critic(obs_size + action_size, args.hidden, generators)
+        self.actor = Actor(obs_size, action_size, args.k, args.hidden, rng, args.detach_router)
+        self.qf = Critic(obs_size + action_size, args.hidden, rng)
         self.qf_target = as_buffers(deepcopy(self.qf))  # they follow, and are not learnt
 
-        self.target_entropy = -action_size
-        self.tunes_alpha = args.alpha == "auto"
-        alpha = 1.0 if self.tunes_alpha else max(args.alpha, 1e-30)
-        log_alpha = torch.full((len(generators), 1, 1), alpha, device=generators[0].device).log()
-        if self.tunes_alpha:
-            self.log_alpha = nn.Parameter(log_alpha)
-            self.alpha_adam = Adam([self.log_alpha], args.learning_rate)
-        else:
-            self.register_buffer("log_alpha", log_alpha)
-
+        self.temperature = Temperature(args.alpha, -action_size, args.learning_rate, rng)
         self.actor_adam = Adam(self.actor.parameters(), args.learning_rate)
         self.qf_adam = Adam(self.qf.parameters(), args.learning_rate)
 
@@ -268,18 +259,13 @@ class Agent(nn.Module):
         figures = {"losses/actor": actor_loss, "losses/frequency": router_loss, **routing_figures(log_w)}
         return actor_loss + router_loss, best_log_prob, figures
 
-    def temperature_loss(self, log_prob: Tensor) -> Tensor:
-        """alpha (entropy - its target), (S,), from log-densities (S, B, 1) (arXiv 1812.05905, eq. 18)"""
-        excess = -(log_prob.detach() + self.target_entropy).mean((1, 2))
-        return self.log_alpha.exp().flatten() * excess
-
     def update(self, batch: "Batch", noise: Tensor, uniform: Tensor) -> dict[str, Tensor]:
         """One step of all that is learnt; returns figures to log. The noise is drawn outside, for the next
-        states and for the policy: normal (S, 2B, K, A), uniform (S, 2B, K). No branch depends on a tensor, so
-        that torch.compile takes the whole update into one graph."""
+        states and for the policy: normal (S, 2B, J, A), uniform (S, 2B, J), J = self.draws. No branch depends
+        on a tensor, so that torch.compile takes the whole update into one graph."""
         next_noise, noise = noise.chunk(2, 1)
         next_uniform, uniform = uniform.chunk(2, 1)
-        alpha = self.log_alpha.detach().exp()
+        alpha = self.temperature()
 
         # Critics
         critic_loss, q = self.critic_loss(batch, next_noise, next_uniform, alpha)
@@ -290,8 +276,7 @@ class Agent(nn.Module):
         self.actor_adam.step(policy_loss)
 
         # Temperature
-        if self.tunes_alpha:
-            self.alpha_adam.step(self.temperature_loss(log_prob))
+        self.temperature.step(log_prob)
 
         # Targets
         online = [parameter.detach() for parameter in self.qf.parameters()]
@@ -307,38 +292,36 @@ class Agent(nn.Module):
 def train(args: Args) -> list[Path]:
     """Trains the seeds side by side; returns their run directories. Ends the program with one line on bad
     input (2), a number that is not finite, a faulty environment or a full disk (1), or a signal (128 + n)."""
-    check(args)
-    seed_globals(args.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu")
-    seeds = range(args.seed, args.seed + args.num_seeds)
-    generators = [Generator(device).manual_seed(seed) for seed in seeds]
-    envs = Envs(args.env_id, len(seeds))
-    envs.start(seeds)
-    check_memory(args, device, envs)
-    agent = Agent(args, envs.obs_size, envs.action_size, generators)
-    capacity = min(args.buffer_size, args.total_timesteps)
-    buffer = ReplayBuffer(capacity, envs.obs_size, envs.action_size, generators)
+    rng, envs = begin(args, on_gpu=args.device != "cpu")
+    agent = Agent(args, envs.obs_size, envs.action_size, rng)
+    buffer = ReplayBuffer(capacity(args), envs.obs_size, envs.action_size, rng)
     figures = {}
 
-    with Runs(args, device, agent, envs, generators, buffer) as runs:  # new, or as at their last checkpoint
-        update, draw = runs.compiled(agent.update, agent.draw)
+    def act(obs: Tensor) -> Tensor:
+        """(S, O) -> (S, A)"""
+        action, _ = agent.draw(obs.unsqueeze(1), *rng.noise(1, agent.draws, envs.action_size))
+        return action.flatten(1)
+
+    def learn() -> dict[str, Tensor]:
+        batch = buffer.sample(args.batch_size)
+        return agent.update(batch, *rng.noise(2 * args.batch_size, agent.draws, envs.action_size))
+
+    with Runs(args, agent, envs, buffer) as runs:  # new, or as at their last checkpoint
+        act, learn = runs.compiled(act, learn)
         for step in range(runs.step + 1, args.total_timesteps + 1):
             # Act
             obs = envs.obs.copy()  # (S, O)
             if step > args.random_steps:
-                noise = draw_noise(generators, 1, agent.draws, envs.action_size)
-                action, _ = draw(torch.tensor(obs, dtype=torch.float32, device=device).unsqueeze(1), *noise)
-                action = action.flatten(1).cpu().numpy()  # (S, A)
+                action = act(torch.tensor(obs, dtype=torch.float32, device=rng.device))
             else:
-                action = draw_uniform(generators, envs.action_size)
+                action = 2 * rng.uniform(envs.action_size) - 1
+            action = action.cpu().numpy()  # (S, A)
             if not np.isfinite(action).all():
                 fail(f"an action is not finite at step {step}; the last checkpoint is from before that", 1)
 
             # Learn; before the environments move, so that on a GPU the two overlap
             if step > args.learning_starts:
-                batch = buffer.sample(args.batch_size)
-                noise = draw_noise(generators, 2 * args.batch_size, agent.draws, envs.action_size)
-                figures = update(batch, *noise)
+                figures = learn()
 
             # Step
             next_obs, reward, terminated, truncated = envs.step(action)
@@ -359,7 +342,7 @@ def load_actor(run_dir: str | Path, checkpoint: str = "last") -> Actor:
     _, obs_size, hidden = state["fc1.weight"].shape
     k = state["router.weight"].shape[-1]
     action_size = state["mean_log_std.weight"].shape[-1] // (2 * k)
-    actor = Actor(obs_size, action_size, k, hidden, [Generator()])
+    actor = Actor(obs_size, action_size, k, hidden, Philox([0]))
     actor.load_state_dict(state)
     return actor
 
@@ -395,24 +378,21 @@ from typing import NoReturn
 
 import gymnasium as gym
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress, TextColumn
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
 
 class Linear(nn.Module):
-    """n linear layers side by side, (n, B, in) -> (n, B, out), each initialised by its generator"""
+    """n = S each linear layers side by side, (n, B, in) -> (n, B, out)"""
 
-    def __init__(self, fan_in: int, fan_out: int, generators: list[Generator]):
+    def __init__(self, fan_in: int, fan_out: int, rng: "Philox", each: int = 1):
         super().__init__()
-        n = len(generators)
-        device = generators[0].device
-        self.weight = nn.Parameter(torch.empty(n, fan_in, fan_out, device=device))
-        self.bias = nn.Parameter(torch.empty(n, 1, fan_out, device=device))
         bound = fan_in**-0.5
-        for parameter in (self.weight, self.bias):
-            for x, generator in zip(parameter.data, generators):
-                x.uniform_(-bound, bound, generator=generator)
+        weight = rng.uniform(each, fan_in, fan_out).flatten(0, 1)
+        bias = rng.uniform(each, 1, fan_out).flatten(0, 1)
+        self.weight = nn.Parameter(bound * (2 * weight - 1))
+        self.bias = nn.Parameter(bound * (2 * bias - 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
@@ -448,6 +428,35 @@ class Adam(nn.Module):
                 parameter.sub_(self.learning_rate * mean / (1 - power1) / root)
 
 
+class Temperature(nn.Module):
+    """alpha of each seed, fixed or tuned until the entropy is at its target (arXiv 1812.05905, eq. 18)"""
+
+    def __init__(self, alpha: float | Literal["auto"], target: float, learning_rate: float, rng: "Philox"):
+        super().__init__()
+        self.target = target
+        self.is_tuned = alpha == "auto"
+        start = 1.0 if self.is_tuned else max(alpha, 1e-30)  # of 0 there is no logarithm
+        log_alpha = torch.full((rng.num_seeds, 1, 1), start, device=rng.device).log()
+        if self.is_tuned:
+            self.log_alpha = nn.Parameter(log_alpha)
+            self.adam = Adam([self.log_alpha], learning_rate)
+        else:
+            self.register_buffer("log_alpha", log_alpha)
+
+    def forward(self) -> Tensor:
+        """alpha, (S, 1, 1)"""
+        return self.log_alpha.detach().exp()
+
+    def loss(self, log_prob: Tensor) -> Tensor:
+        """alpha (entropy - its target), (S,), from log-densities (S, B, 1)"""
+        excess = -(log_prob.detach() + self.target).mean((1, 2))
+        return self.log_alpha.exp().flatten() * excess
+
+    def step(self, log_prob: Tensor) -> None:
+        if self.is_tuned:
+            self.adam.step(self.loss(log_prob))
+
+
 def as_buffers(module: nn.Module) -> nn.Module:
     """Makes buffers of a module's parameters, so that it has a state and nothing to learn."""
     for layer in module.modules():
@@ -466,12 +475,6 @@ def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
     return figures
 
 
-def draw_uniform(generators: list[Generator], action_size: int) -> np.ndarray:
-    """A uniformly random action of each seed, (S, A)"""
-    uniform = [torch.rand(action_size, generator=g, device=g.device) for g in generators]
-    return 2 * torch.stack(uniform).cpu().numpy() - 1
-
-
 class Batch(NamedTuple):
     """B transitions of each seed, drawn from its replay; each field has the shape (S, B, .)"""
 
@@ -482,31 +485,48 @@ class Batch(NamedTuple):
     terminated: Tensor
 
 
-class ReplayBuffer:
+class ReplayBuffer(nn.Module):
     """The last `capacity` transitions of S seeds, a row each, with the fields of Batch side by side"""
 
-    def __init__(self, capacity: int, obs_size: int, action_size: int, generators: list[Generator]):
+    def __init__(self, capacity: int, obs_size: int, action_size: int, rng: "Philox"):
+        super().__init__()
         self.capacity = capacity
-        self.generators = generators
+        self.rng = rng
         self.count = 0  # transitions ever added
         self.sizes = (obs_size, action_size, obs_size, 1, 1)
-        self.rows = torch.empty(len(generators), capacity, sum(self.sizes), device=generators[0].device)
         self.row_bytes = 4 * sum(self.sizes)
+        rows = torch.empty(rng.num_seeds, capacity, sum(self.sizes), device=rng.device)
+        self.register_buffer("rows", rows)
+        self.register_buffer("size", torch.zeros((), dtype=torch.int64, device=rng.device))
 
     def add(self, *fields: np.ndarray) -> None:
         """A transition of each seed, in the order of Batch: arrays (S, .) or (S,), in one transfer"""
         row = torch.from_numpy(np.column_stack(fields).astype(np.float32))
         self.rows[:, self.count % self.capacity] = row.to(self.rows.device, non_blocking=True)
         self.count += 1
+        self.size.fill_(min(self.count, self.capacity))
 
     def sample(self, batch_size: int) -> Batch:
         """Uniformly, with replacement, each seed from its own replay"""
-        size = min(self.count, self.capacity)
-        drawn = []
-        for rows, generator in zip(self.rows, self.generators):
-            index = torch.randint(size, (batch_size,), generator=generator, device=rows.device)
-            drawn.append(rows[index])
-        return Batch(*torch.stack(drawn).split(self.sizes, -1))
+        # Some rows are likelier than others, by size / 2^32 at most.
+        index = (self.rng.words(batch_size) * self.size) >> 32
+        rows = self.rows.take_along_dim(index.unsqueeze(-1), 1)
+        return Batch(*rows.split(self.sizes, -1))
+
+    def needs(self, args: Args) -> str:
+        """In words: the space that it will take"""
+        on_disk = max(1, self.row_bytes * args.total_timesteps / 1e6)
+        in_memory = max(1, self.row_bytes * min(self.capacity, args.total_timesteps) / 1e6)
+        sizes = f"{in_memory:,.0f} MB of memory and {on_disk:,.0f} MB of disk space"
+        at_the_end = "--no-keep-replay deletes it" if args.keep_replay else "it is deleted"
+        return f"each seed's replay will take {sizes}; {at_the_end} at the end"
+
+    def check_file(self, path: Path, saved: dict) -> None:
+        """Ends the program where the file is not whole. ValueError: the checkpoint is damaged."""
+        if saved["replay"] != saved["step"] * self.row_bytes:
+            raise ValueError("replay")
+        if not path.exists() or path.stat().st_size < saved["replay"]:
+            fail(f"{path} is missing or damaged; start again with --overwrite")
 
     def append_to(self, path: Path, s: int) -> int:
         """Appends what the file of seed s does not have yet; returns the bytes that it then has."""
@@ -524,6 +544,13 @@ class ReplayBuffer:
         rows = np.fromfile(path, np.float32, offset=forgotten * self.row_bytes).reshape(-1, sum(self.sizes))
         place = np.arange(self.count - len(rows), self.count) % self.capacity
         self.rows[s, place] = torch.from_numpy(rows).to(self.rows.device)
+        self.size.fill_(len(rows))
+
+
+def capacity(args: Args) -> int:
+    """Transitions that a replay has room for"""
+    # What is compiled holds the number: short runs share one. A CPU gives memory only as rows fill it.
+    return min(args.buffer_size, max(args.total_timesteps, 100_000))
 
 
 def memory_needed(args: Args, envs: "Envs") -> float:
@@ -538,20 +565,63 @@ def memory_needed(args: Args, envs: "Envs") -> float:
 
 FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
 FREE += ("checkpoint_every", "keep_checkpoints", "resume", "overwrite", "keep_replay", "track")
+LOW = 2**32 - 1  # the lower 32 bits of a whole number
 INFINITE = 3.4e38  # what is larger has no place in float32
-HEADERS = {
-    "episodes": "step,episodic_return,episodic_length",
-    "eval": "step,return_mean,return_std,episodes",
-}
+HEADERS = {"episodes": "step,episodic_return,episodic_length", "eval": "step,return_mean,return_std,episodes"}
 SUCCESS = ",success,final_success"  # where the environment tells it: at any step of the episode, at the last
 
 
-def draw_noise(generators: list[Generator], n: int, draws: int, action_size: int) -> tuple[Tensor, Tensor]:
-    """Normal (S, n, J, A) and uniform (S, n, J) numbers, each seed's from its own generator"""
-    device = generators[0].device
-    normal = [torch.randn((n, draws, action_size), generator=g, device=device) for g in generators]
-    uniform = [torch.rand((n, draws), generator=g, device=device) for g in generators]
-    return torch.stack(normal), torch.stack(uniform)
+class Philox(nn.Module):
+    """Random numbers of S seeds by Philox 4x32-10 (Salmon et al. 2011), on tensors alone: functions of seed
+    and count of calls. Whole and uniform ones are the same bits on every device and beside other seeds."""
+
+    def __init__(self, seeds, device="cpu"):
+        super().__init__()
+        self.num_seeds = len(seeds)
+        self.device = device
+        halves = torch.tensor([[seed & LOW, seed >> 32] for seed in seeds])  # (S, 2)
+        rounds = torch.arange(10).view(10, 1, 1)
+        keys = (halves + rounds * torch.tensor([0x9E3779B9, 0xBB67AE85])) & LOW
+        self.register_buffer("keys", keys.to(device), persistent=False)  # of each round, (10, S, 2)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
+
+    def words(self, n: int) -> Tensor:
+        """n whole numbers in [0, 2^32) of each seed, (S, n). The counter is their place and the call."""
+        place = torch.arange((n + 3) // 4, device=self.device).expand(self.num_seeds, -1)
+        zero = torch.zeros_like(place)
+        drawn = philox(self.keys, place, zero, zero + (self.calls & LOW), zero + (self.calls >> 32))
+        self.calls += 1
+        return torch.stack(drawn, -1).flatten(1)[:, :n]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """In [0, 1), (S, *shape)"""
+        words = self.words(torch.Size(shape).numel()).view(-1, *shape)
+        return (words >> 8).float() * 2**-24  # as many bits as a float32 holds
+
+    def normal(self, *shape: int) -> Tensor:
+        """(S, *shape), by Box and Muller: two from two uniform numbers"""
+        n = torch.Size(shape).numel()
+        u, v = self.uniform(2, (n + 1) // 2).unbind(1)
+        radius = (-2 * (1 - u).log()).sqrt()
+        angle = 6.283185307179586 * v
+        return torch.cat([radius * angle.cos(), radius * angle.sin()], -1)[:, :n].view(-1, *shape)
+
+    def noise(self, n: int, draws: int, action_size: int) -> tuple[Tensor, Tensor]:
+        """Normal (S, n, J, A) and uniform (S, n, J) numbers, as the policies take them"""
+        return self.normal(n, draws, action_size), self.uniform(n, draws)
+
+
+def philox(keys: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
+    """Ten rounds: a counter's four words of 32 bits, (S, n) each in int64 -> four random ones"""
+    for key in keys:
+        # A product of 64 bits may be negative: the shift brings ones, which the mask takes away.
+        product = a * 0xD2511F53
+        other = c * 0xCD9E8D57
+        a = ((other >> 32) & LOW) ^ b ^ key[:, :1]
+        b = other & LOW
+        c = ((product >> 32) & LOW) ^ d ^ key[:, 1:]
+        d = product & LOW
+    return a, b, c, d
 
 
 class Envs:
@@ -568,10 +638,10 @@ class Envs:
             fail(f"--env {env_id}: {described(error)}")  # Gymnasium's messages name what is near
         obs_space = self.envs[0].observation_space
         self.action_space = self.envs[0].action_space
-        for wrapper, space in (("TransformObservation", obs_space), ("TransformAction", self.action_space)):
+        for kind, space in (("Observation", obs_space), ("Action", self.action_space)):
             if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
                 words = f"must have flat Boxes of observations and actions, but has {space}"
-                fail(f"--env {env_id} {words}; gymnasium.wrappers.{wrapper} can make one")
+                fail(f"--env {env_id} {words}; gymnasium.wrappers.Transform{kind} can make one")
         if not np.issubdtype(self.action_space.dtype, np.floating):
             fail(f"--env {env_id} must have actions that are real numbers, but has {self.action_space}")
         low = self.action_space.low.astype(float)
@@ -591,10 +661,9 @@ class Envs:
         # With the random state at the last reset and the actions since then, an episode can be replayed.
         self.random_state = [{}] * n
         self.actions = [[] for _ in range(n)]
-        self.on_fault = self.refuse_environment  # while training, Runs has a say: it knows the step
 
-    def refuse_environment(self, i: int, what: str) -> NoReturn:
-        """Ends the program: environment i does not hold to the contract."""
+    def fault(self, i: int, what: str) -> NoReturn:
+        """Ends the program: environment i does not hold to the contract. While training, Runs' own does."""
         fail(f"--env {self.env_id}: the environment's {what}")
 
     def start(self, seeds, stops=()) -> None:
@@ -611,7 +680,7 @@ class Envs:
         try:
             self.random_state[i] = random_state_of(self.envs[i])
         except Exception as error:  # noqa: BLE001
-            self.on_fault(i, f"np_random is no generator of numpy's: {described(error)}")
+            self.fault(i, f"np_random is no generator of numpy's: {described(error)}")
         self.call_reset(i)
         self.returns[i] = 0
         self.success[i] = np.nan
@@ -619,16 +688,13 @@ class Envs:
 
     def replay(self, i: int, random_state: dict, actions: np.ndarray, obs: np.ndarray, total: float) -> bool:
         """Brings environment i to where it was, at obs (O,) with a total of rewards, by the actions (T, A)
-        since its last reset. False: they led elsewhere, as not all of its state is in its generator, and an
-        episode has begun."""
-        self.on_fault = leads_elsewhere
-        with contextlib.suppress(RuntimeError):
+        since its last reset. False: they led elsewhere, and an episode has begun."""
+        with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
             self.reset(i, random_state)
             for action in actions:
                 _, _, terminated, truncated = self.step(action[None], [i])
                 if terminated or truncated:
                     break
-        self.on_fault = self.refuse_environment
         now = [*self.obs[i], self.returns[i]]
         same = len(self.actions[i]) == len(actions) and np.allclose(now, [*obs, total], 1e-9, 1e-12)
         if not same:
@@ -642,12 +708,11 @@ class Envs:
             self.moves += 1
         space = self.action_space
         scaled = (self.shift + self.scale * action).astype(space.dtype).clip(space.low, space.high)
-        reward = np.zeros(len(ids))
-        terminated = np.zeros(len(ids), bool)
-        truncated = np.zeros(len(ids), bool)
+        outcomes = []
         for j, i in enumerate(ids):
             self.actions[i].append(action[j])
-            reward[j], terminated[j], truncated[j] = self.call_step(i, scaled[j])
+            outcomes.append(self.call_step(i, scaled[j]))
+        reward, terminated, truncated = map(np.array, zip(*outcomes))
         self.returns[ids] += reward
         return self.obs[ids], reward, terminated, truncated
 
@@ -655,7 +720,7 @@ class Envs:
         try:
             obs, _ = self.envs[i].reset(**seed)
         except Exception as error:  # noqa: BLE001
-            self.on_fault(i, f"reset failed: {described(error)}")
+            self.fault(i, f"reset failed: {described(error)}")
         self.observe(i, obs)
 
     def call_step(self, i: int, action: np.ndarray) -> tuple[float, bool, bool]:
@@ -663,7 +728,7 @@ class Envs:
             obs, reward, terminated, truncated, info = self.envs[i].step(action)
             success = info.get("success", info.get("is_success"))
         except Exception as error:  # noqa: BLE001
-            self.on_fault(i, f"step failed: {described(error)}")
+            self.fault(i, f"step failed: {described(error)}")
         self.observe(i, obs)
         last = np.nan if success is None else self.number(i, "success", success)
         self.success[i] = np.fmax(self.success[i, 0], last), last
@@ -677,11 +742,11 @@ class Envs:
         try:
             obs = np.asarray(obs, float)
         except (TypeError, ValueError):
-            self.on_fault(i, f"observation is no array of numbers but {shortened(repr(obs))}")
+            self.fault(i, f"observation is no array of numbers but {shortened(repr(obs))}")
         if obs.shape != (self.obs_size,):
-            self.on_fault(i, f"observation has the shape {obs.shape}, its space {(self.obs_size,)}")
+            self.fault(i, f"observation has the shape {obs.shape}, its space {(self.obs_size,)}")
         if not (abs(obs) < INFINITE).all():  # NaN too
-            self.on_fault(i, f"observation is not finite: {shortened(repr(obs))}")
+            self.fault(i, f"observation is not finite: {shortened(repr(obs))}")
         self.obs[i] = obs
 
     def number(self, i: int, name: str, value) -> float:
@@ -689,9 +754,9 @@ class Envs:
         try:
             number = float(np.asarray(value).item())
         except (TypeError, ValueError):
-            self.on_fault(i, f"{name} is {shortened(repr(value))}, not a number")
+            self.fault(i, f"{name} is {shortened(repr(value))}, not a number")
         if not abs(number) < INFINITE:  # NaN too
-            self.on_fault(i, f"{name} is {number}")
+            self.fault(i, f"{name} is {number}")
         return number
 
     def evaluate(self, act, seeds, step: int, stops=()) -> np.ndarray:
@@ -719,9 +784,8 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
         try:
             kwargs[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            raise ValueError(
-                f"{option} is not a number, True, False, None, or text in single quotes"
-            ) from None
+            kinds = "a number, True, False, None, or text in single quotes"
+            raise ValueError(f"{option} is not {kinds}") from None
     limit = kwargs.get("max_episode_steps")
     # To Gymnasium -1 means none, and an evaluation may then never end.
     if limit is not None and (type(limit) is not int or limit < 1):
@@ -729,17 +793,12 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
     return gym.make(name, **kwargs)
 
 
-def leads_elsewhere(i: int, what: str) -> NoReturn:
-    raise RuntimeError(what)
-
-
 def flattened(env: gym.Env) -> gym.Env:
     """With observations that are vectors, where Gymnasium can make one of them, as of a Dict"""
     space = env.observation_space
-    is_vector = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
-    if is_vector or not space.is_np_flattenable:
-        return env
-    return gym.wrappers.FlattenObservation(env)
+    if space.is_np_flattenable and not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1):
+        return gym.wrappers.FlattenObservation(env)
+    return env
 
 
 def random_state_of(env: gym.Env) -> dict:
@@ -756,12 +815,6 @@ def set_random_state(env: gym.Env, state: dict) -> None:
         generator.set_state(state)
     else:
         generator.bit_generator.state = state
-
-
-def seed_globals(seed: int) -> None:
-    """Of the generators that all share; some environments draw from them."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
 
 
 def global_state() -> dict:
@@ -796,7 +849,7 @@ def can_compile(args: Args) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """To get memory from the system again costs page faults, which are slow."""
+    """Keeps what is freed in the process: memory from the system costs page faults, which are slow."""
     if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
         return
     trim_threshold, mmap_threshold = -1, -3
@@ -821,22 +874,20 @@ def run_paths(args: Args) -> list[Path]:
     tag = args.tag.replace("/", "-")
     if changed and not tag:
         tag = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:10]
-    method = f"{ALGO}-k{args.k}-{tag}".removesuffix("-")
-    folder = Path(args.run_dir, re.sub("[/:]", "-", args.env_id), method)
+    folder = Path(args.run_dir, re.sub("[/:]", "-", args.env_id), f"{ALGO}-k{args.k}-{tag}".removesuffix("-"))
     return [folder / f"seed{seed}" for seed in range(args.seed, args.seed + args.num_seeds)]
 
 
 class Runs:
     """The run directories of S seeds: configuration, CSV files, TensorBoard, checkpoints; and the progress"""
 
-    def __init__(self, args: Args, device, agent: nn.Module, envs: Envs, generators, buffer=None):
+    def __init__(self, args: Args, agent: nn.Module, envs: Envs, buffer=None):
         """New directories, or everything as at the last checkpoint. Ends the program, having changed nothing,
         where that cannot be. Inside `with`, Ctrl-C, SIGTERM and SIGHUP end training at a checkpoint."""
         self.args = args
-        self.device = device
+        self.device = agent.rng.device
         self.agent = agent
         self.envs = envs
-        self.generators = generators
         self.buffer = buffer  # of the SAC family
         self.paths = run_paths(args)
         self.seeds = range(args.seed, args.seed + args.num_seeds)
@@ -855,7 +906,9 @@ class Runs:
         self.refuse_others()
         for path in self.paths:
             self.refuse(path)
-        self.try_environment()
+        # An environment that cannot be reset or moved ends the program before anything is on the disk.
+        self.eval_envs.start(self.seeds)
+        self.eval_envs.call_step(0, self.eval_envs.shift.astype(self.eval_envs.action_space.dtype))
         saved = self.last_checkpoints() if args.resume else []
         self.step = saved[0]["step"] if saved else 0
         self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
@@ -865,10 +918,10 @@ class Runs:
             else:
                 self.create(s)
         self.first_step = self.step
-        self.envs.on_fault = self.fault
-        self.eval_envs.on_fault = self.fault
+        self.envs.fault = self.fault
+        self.eval_envs.fault = self.fault
 
-        say(*self.paths, f"on {device}, from step {self.step:,}")
+        say(*self.paths, f"on {self.device}, from step {self.step:,}")
         self.say_what_is_odd()
         if args.track:
             wandb = import_module("wandb")
@@ -886,16 +939,10 @@ class Runs:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 self.handlers[number] = signal.signal(number, self.on_signal)
         console = Console()
-        columns = [
-            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
-        ]
-        if console.width < 120:
-            del columns[1]
         # No automatic refresh: a thread of its own would take time from training.
         self.bar = Progress(
-            *columns,
+            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
+            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
             console=console,
             auto_refresh=False,
             speed_estimate_period=100,  # seconds; a rollout and an evaluation may take long
@@ -938,8 +985,7 @@ class Runs:
 
     def compiled_when_called(self, function):
         """The function, which its first call compiles; uncompiled where that fails"""
-        graph = self.device.type == "cuda" and self.args.compile == "graph"
-        options = {"triton.cudagraphs": graph}
+        options = {"triton.cudagraphs": self.device.type == "cuda" and self.args.compile == "graph"}
         fast = torch.compile(function, fullgraph=True, dynamic=False, options=options)
         used = None  # until it is known whether it can be compiled
 
@@ -987,8 +1033,7 @@ class Runs:
             self.bar.stop()
 
     def fault(self, i: int, what: str) -> NoReturn:
-        """Ends the program: environment i, of training or an evaluation, does not hold to its contract. The
-        last frames of an exception go to seedN.log beside the run."""
+        """Ends the program: environment i breaks its contract. An exception's last frames go to seedN.log."""
         self.hide_bar()
         each = self.envs.n // len(self.paths)
         when = f"at step {self.first_step + each * self.envs.moves:,}"
@@ -1008,13 +1053,13 @@ class Runs:
 
     def refuse_others(self) -> None:
         """Ends the program where a folder holds runs of another algorithm of this one's name."""
-        this = source_hash()
         for config in self.paths[0].parent.glob("seed*/config.json"):
-            other, source = recorded_file(config)
-            if source == this:
+            recorded = content_of(config)
+            file = recorded.get("file")
+            if type(file) is not str or recorded.get("source") == source_hash():
                 continue
-            if other != Path(__file__).resolve():
-                which = f"{other}, another algorithm or another version of this file"
+            if file != str(Path(__file__).resolve()):
+                which = f"{file}, another algorithm or another version of this file"
                 fail(f"{config.parent} holds runs of {which}; give this one a --tag")
             self.other_versions.add(str(config.parent))
 
@@ -1043,13 +1088,11 @@ class Runs:
             fail(f"{path} exists; --resume continues it, --overwrite starts again")
         if finished and is_longer:
             self.finished = finished
-            self.refuse_longer(path, finished)
-
-    def try_environment(self) -> None:
-        """Ends the program, before anything is on the disk, where an environment cannot be reset or moved."""
-        self.eval_envs.start(self.seeds)
-        middle = self.eval_envs.shift.astype(self.eval_envs.action_space.dtype)
-        self.eval_envs.call_step(0, middle)
+            rollout = getattr(self.args, "num_envs", 1) * getattr(self.args, "num_steps", 1)
+            if finished % rollout:
+                fail(f"{path} cannot be made longer: its last rollout was cut short at step {finished:,}")
+            if self.buffer and not (path / "checkpoint/replay.f32").exists():
+                fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asked")
 
     def changes(self, config: dict) -> list[str]:
         """What a run's config.json has otherwise, of what must stay the same on resume"""
@@ -1077,20 +1120,15 @@ class Runs:
         other = min(others, key=lambda other: len(others[other]))
         return f"; {other} was started with {' and '.join(others[other])}"
 
-    def refuse_longer(self, path: Path, finished: int) -> None:
-        """Ends the program where a finished run cannot be made longer."""
-        rollout = getattr(self.args, "num_envs", 1) * getattr(self.args, "num_steps", 1)
-        if finished % rollout:
-            fail(f"{path} cannot be made longer: its last rollout was cut short at step {finished:,}")
-        if self.buffer and not (path / "checkpoint/replay.f32").exists():
-            fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asked")
-
     def last_checkpoints(self) -> list[dict]:
         """Of each seed, that of the last step at which all have one. Takes up all of it but the files."""
         last = min(max(path.glob("checkpoint/[0-9]*.pt"), default=path).name for path in self.paths)
         saved = []
         for s, path in enumerate(self.paths):
             file = path / "checkpoint" / last
+            if not file.exists() and any(path.glob("checkpoint/[0-9]*.pt")):
+                lacks = f"{path} has no checkpoint of step {int(file.stem):,}, as another seed has"
+                fail(f"{lacks}; --resume seeds that stand at different steps one by one")
             state = load(file)
             try:
                 self.take_up(s, state)
@@ -1111,11 +1149,7 @@ class Runs:
                 raise ValueError(f"{name}.csv")
             last_row(text)
         if self.buffer:
-            replay = self.paths[s] / "checkpoint/replay.f32"
-            if saved["replay"] != saved["step"] * self.buffer.row_bytes:
-                raise ValueError("replay")
-            if not replay.exists() or replay.stat().st_size < saved["replay"]:
-                fail(f"{replay} is missing or damaged; start again with --overwrite")
+            self.buffer.check_file(self.paths[s] / "checkpoint/replay.f32", saved)
         for name, x in self.learnt(s).items():
             y = saved["learnt"][name]
             # copy_ would take other shapes and types.
@@ -1127,7 +1161,6 @@ class Runs:
             if type(best["return_mean"]) is not float:
                 raise ValueError("best")
             self.best[s] = best
-        self.generators[s].set_state(saved["generator"])
         self.evaluating = saved["step"] if saved["evaluating"] else 0
         episodes = [saved[name] for name in ("random_state", "actions", "obs", "returns")]
         for i, random_state, actions, obs, total in zip(self.envs_of(s), *episodes, strict=True):
@@ -1179,10 +1212,8 @@ class Runs:
         """What its user should know about a run before it begins"""
         env_id = self.args.env_id
         if self.other_versions:
-            others = ", ".join(sorted(self.other_versions))
-            say(
-                f"note: {Path(__file__).name} has changed since it began {others}; one curve will mix the two"
-            )
+            old = ", ".join(sorted(self.other_versions))
+            say(f"note: {Path(__file__).name} has changed since it began {old}; one curve will mix the two")
         if self.finished:
             say(f"finished at step {self.finished:,}; made longer, to {self.args.total_timesteps:,}")
         for s in sorted(self.inexact):
@@ -1196,11 +1227,7 @@ class Runs:
             limit = f"--env {env_id},max_episode_steps=1000"
             say(f"note: {env_id} has no time limit, and an episode may never end; {limit} would set one")
         if self.buffer:
-            on_disk = max(1, self.buffer.row_bytes * self.args.total_timesteps / 1e6)
-            in_memory = max(1, self.buffer.row_bytes * self.buffer.capacity / 1e6)
-            sizes = f"{in_memory:,.0f} MB of memory and {on_disk:,.0f} MB of disk space"
-            at_the_end = "--no-keep-replay deletes it" if self.args.keep_replay else "it is deleted"
-            say(f"each seed's replay will take {sizes}; {at_the_end} at the end")
+            say(self.buffer.needs(self.args))
 
     def args_of(self, s: int) -> dict:
         """The options of seed s alone, as its config.json has them"""
@@ -1255,14 +1282,14 @@ class Runs:
                 fail(f"{name} is not finite at step {step}; the last checkpoint is from before that", 1)
 
     def evaluate(self, step: int) -> None:
-        """Returns of the deterministic policy in environments of its own. A signal cuts it short; it is then
-        made when the run goes on."""
+        """Returns of the deterministic policy in other environments; on resume if a signal cut it short"""
         self.evaluating = step
         before = global_state()
         actor = copy.deepcopy(self.agent.actor)  # a policy with a memory begins anew
         returns = self.eval_envs.evaluate(actor.act, self.seeds, step, self.signals)
+        # Training goes on as if there had been no evaluation, also where environments draw from it.
+        set_global_state(before)
         if self.signals:
-            set_global_state(before)
             return
         self.evaluating = 0
         success = self.eval_envs.success.reshape(*returns.shape, 2)
@@ -1305,9 +1332,8 @@ class Runs:
         """Figures to TensorBoard, progress to the terminal or, where there is none, as a line"""
         self.show(step)
         if self.bar.disable:
-            percent = f"({self.task.percentage:.0f}%)"
-            total = self.args.total_timesteps
-            say(f"step {step:,} of {total:,} {percent}  {self.task.description}")
+            share = f"{self.args.total_timesteps:,} ({self.task.percentage:.0f}%)"
+            say(f"step {step:,} of {share}  {self.task.description}")
         for s, writer in enumerate(self.writers):
             writer.add_scalar("charts/SPS", self.speed(step), step)
             for name, figure in figures.items():
@@ -1361,7 +1387,6 @@ class Runs:
             "csv": {name: (path / f"{name}.csv").read_text() for name in HEADERS},
             "learnt": {name: x.clone() for name, x in self.learnt(s).items()},
             "best": self.best.get(s, {}),
-            "generator": self.generators[s].get_state(),
             "evaluating": bool(self.evaluating),
             "global_random_state": global_state(),
             "random_state": [self.envs.random_state[i] for i in self.envs_of(s)],
@@ -1420,14 +1445,11 @@ def shortened(text: str, length: int = 60) -> str:
 
 def commit_of(file: Path) -> str:
     """The commit of the repository that a file belongs to; "" where there is none, or it only surrounds it"""
-
-    def git(*words) -> subprocess.CompletedProcess:
-        command = ["git", "-C", str(file.parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    with contextlib.suppress(OSError):  # there is no git
-        if git("ls-files", "--error-unmatch", file.name).returncode == 0:
-            return git("describe", "--always", "--dirty").stdout.strip()
+    git = ["git", "-C", str(file.parent)]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--dirty"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     return ""
 
 
@@ -1473,14 +1495,6 @@ def content_of(file: Path) -> dict:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
-
-
-def recorded_file(config: Path) -> tuple[Path, str]:
-    """The algorithm file that a config.json names, and its hash; this file's, where it names none"""
-    recorded = content_of(config)
-    if type(recorded.get("file")) is not str:
-        return Path(__file__).resolve(), source_hash()
-    return Path(recorded["file"]), recorded.get("source")
 
 
 def finished_step(path: Path) -> int:
@@ -1530,7 +1544,10 @@ def check(args: Args) -> None:
         if type(value) in (int, float):
             low = 0 if type(value) is float or name in from_zero else 1
             high = highest.get(name, 10**12)
-            if not low <= value <= high:  # NaN too
+            # An option whose default is outside has a range of its own, which a fork knows.
+            default = getattr(Args, name)
+            has_own_range = type(default) in (int, float) and not low <= default <= high
+            if not has_own_range and not low <= value <= high:  # NaN too
                 fail(f"{option} must be from {low} to {high:g}, not {value}")
         # Control characters, and halves of characters, which no file can hold
         if type(value) is str and re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
@@ -1561,9 +1578,24 @@ def check_memory(args: Args, device: torch.device, envs: Envs) -> None:
     if device.type == "cuda":
         sizes = [torch.cuda.mem_get_info(device)[1]]
     if needed > min(sizes):
-        there_are = f"and there are {min(sizes) / 1e9:,.1f} GB"
-        helps = "fewer seeds, or a smaller buffer or batch, need less"
-        fail(f"this would take {needed / 1e9:,.1f} GB of memory at least, {there_are}; {helps}")
+        sizes = f"{needed / 1e9:,.1f} GB of memory at least, and there are {min(sizes) / 1e9:,.1f} GB"
+        fail(f"this would take {sizes}; fewer seeds, or a smaller buffer or batch, need less")
+
+
+def begin(args: Args, on_gpu: bool) -> tuple[Philox, Envs]:
+    """Random numbers and environments of all seeds; Python's and numpy's generators, from which some of these
+    draw, are seeded too. Ends the program on bad options or environments, or for want of memory."""
+    check(args)
+    random.seed(args.seed)
+    np.random.seed(args.seed % 2**32)
+    seeds = range(args.seed, args.seed + args.num_seeds)
+    rng = Philox(seeds, torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu"))
+    each = getattr(args, "num_envs", 0)  # of the PPO family; (seed, 0) alone is an evaluation's at step 0
+    starts = np.concatenate([random_seeds(each, seed, 0, 1) for seed in seeds]) if each else seeds
+    envs = Envs(args.env_id, len(starts))
+    envs.start(starts)
+    check_memory(args, rng.device, envs)
+    return rng, envs
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

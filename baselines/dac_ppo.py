@@ -24,18 +24,16 @@ Evaluation is by the mean action of the likeliest option.
 
 The method comes first. Stop reading at the line THE SAME IN EVERY FILE: what follows it (environments,
 run directories, exact resume) is no part of the method.
-Shapes: S seeds, T steps of a rollout, E environments, B states of a batch, K options, O and A the sizes of an
-observation and an action.
+Shapes: S seeds, T steps, E environments, B states, K options, O and A the sizes of observation and action.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import numpy as np
 import torch
 import tyro
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, softplus
 
 ALGO = Path(__file__).stem.replace("dac_ppo", "dac")  # names the run directories; a fork has its own name
@@ -87,17 +85,16 @@ class Args:
 class Actor(nn.Module):
     """Master and options, in units of the action's bounds, and the statistics of what they have seen"""
 
-    def __init__(self, obs_size: int, action_size: int, k: int, hidden: int, generators: list[Generator]):
+    def __init__(self, obs_size: int, action_size: int, k: int, hidden: int, rng: "Philox"):
         super().__init__()
         self.k = k
         self.option = None  # of each state that `act` saw last
-        self.statistics = Statistics(obs_size, generators)
-        self.master = mlp(obs_size, hidden, k, 0.01, generators)
-        options = [generator for generator in generators for _ in range(k)]  # option o of seed s: s K + o
-        self.ends = mlp(obs_size, hidden, 1, 0.01, options)  # logits of beta
-        self.mean = mlp(obs_size, hidden, action_size, 0.01, options)
-        std = torch.zeros(len(generators), k, action_size, device=generators[0].device)
-        self.std = nn.Parameter(std)  # before the softplus
+        self.statistics = Statistics(obs_size, rng)
+        self.master = mlp(obs_size, hidden, k, 0.01, rng)
+        # Option o of seed s is the network s K + o.
+        self.ends = mlp(obs_size, hidden, 1, 0.01, rng, k)  # logits of beta
+        self.mean = mlp(obs_size, hidden, action_size, 0.01, rng, k)
+        self.std = nn.Parameter(torch.zeros(rng.num_seeds, k, action_size, device=rng.device))
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """normalised obs (S, B, O) -> mean (S, B, K, A), log_std (S, 1, K, A), log mu and ends (S, B, K)"""
@@ -130,9 +127,9 @@ def pick(x: Tensor, chosen: Tensor) -> Tensor:  # Copied from pmoe_sac.pick
 def draw_primitive(log_w: Tensor, uniform: Tensor) -> Tensor:  # Copied from pmoe_sac.draw_primitive
     """J draws k ~ w per state, by inverting the distribution function: (S, B, K), (S, B, J) -> (S, B, J)"""
     cumulative = log_w.exp().cumsum(-1).unsqueeze(2)  # (S, B, 1, K)
-    below = cumulative < uniform.unsqueeze(-1)  # (S, B, J, K)
+    passed = cumulative <= uniform.unsqueeze(-1)  # (S, B, J, K)
     # Rounding may leave the sum of w below 1, and a uniform number above it.
-    return below.sum(-1).clamp(max=log_w.shape[-1] - 1)
+    return passed.sum(-1).clamp(max=log_w.shape[-1] - 1)
 
 
 def log_density(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:  # Copied from pmoe_sac.log_density
@@ -169,16 +166,6 @@ def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor
     return -torch.minimum(ratio * advantage, clipped * advantage)
 
 
-def half_squared_error(value: Tensor, returns: Tensor) -> Tensor:  # Copied from pmoe_ppo.half_squared_error
-    """Of V or Q against the lambda-return: (S, B, 1) each -> (S,)"""
-    return 0.5 * (value - returns).square().mean((1, 2))
-
-
-def option_entropy(log_high: Tensor) -> Tensor:
-    """Of pi_H: (S, B, K) -> (S,)"""
-    return -(log_high.exp() * log_high).sum(-1).mean(1)
-
-
 # ------------------------------------------------------------------------------------------------------ agent
 
 
@@ -211,20 +198,20 @@ class Batch(NamedTuple):
 class Agent(nn.Module):
     """Networks and update of S seeds, which do not mix: losses are summed, gradients clipped one by one."""
 
-    def __init__(self, args: Args, obs_size: int, action_size: int, generators: list[Generator]):
+    def __init__(self, args: Args, obs_size: int, action_size: int, rng: "Philox"):
         super().__init__()
         self.args = args
+        self.rng = rng  # its state is saved with what is learnt
         self.draws = 1  # random vectors that the policies take for a state
-        self.actor = Actor(obs_size, action_size, args.k, args.hidden, generators)
-        self.qf = mlp(obs_size, args.hidden, args.k, 1.0, generators)
+        self.actor = Actor(obs_size, action_size, args.k, args.hidden, rng)
+        self.qf = mlp(obs_size, args.hidden, args.k, 1.0, rng)
 
-        seeds = len(generators)
-        device = generators[0].device
-        self.register_buffer("option", torch.full((seeds, args.num_envs, 1), -1.0, device=device))  # -1: none
-        rate = torch.full((seeds, 1, 1), args.learning_rate, device=device)
-        self.register_buffer("rate", rate)  # each seed's learning rate, 0 while it waits for the next rollout
+        option = torch.full((rng.num_seeds, args.num_envs, 1), -1.0, device=rng.device)
+        self.register_buffer("option", option)  # the last one of each environment; -1: none
+        # Each seed's learning rate, 0 while it waits for the next rollout
+        self.register_buffer("rate", torch.full((rng.num_seeds, 1), args.learning_rate, device=rng.device))
         parameters = [*self.actor.parameters(), *self.qf.parameters()]
-        self.adam = Adam(parameters, seeds, args.max_grad_norm)
+        self.adam = Adam(parameters, rng.num_seeds, args.max_grad_norm)
 
     def log_probs(self, action: Tensor, option: Tensor, mean, log_std, log_high) -> tuple[Tensor, Tensor]:
         """log pi_H(o|o', s) of an option and log pi_L(a|s, o) of its action, (S, B, 1) each"""
@@ -265,13 +252,13 @@ class Agent(nn.Module):
         next_high = high_value(high_log_prob(log_mu, ends, drawn.option), self.qf(next_obs)).view_as(done)
 
         # Advantages
-        reward, terminated = rollout.reward, rollout.terminated
-        gamma, gae_lambda = self.args.gamma, self.args.gae_lambda
-        high_advantage = gae(reward, high, next_high, terminated, done, gamma, gae_lambda)
-        low_advantage = gae(reward, low, next_high, terminated, done, gamma, gae_lambda)
+        discounting = (rollout.terminated, done, self.args.gamma, self.args.gae_lambda)
+        high_advantage = gae(rollout.reward, high, next_high, *discounting)
+        low_advantage = gae(rollout.reward, low, next_high, *discounting)
         low_returns = low_advantage + low
         fields = (high_advantage, low_advantage, high_advantage + high, low_returns)
-        explained = explained_variance(low_advantage, low_returns)
+        variance = low_returns.var((1, 2, 3), correction=0)
+        explained = 1 - low_advantage.var((1, 2, 3), correction=0) / (variance + 1e-8)
         return Batch(*drawn, *[field.flatten(1, 2) for field in fields]), explained
 
     def update(self, batch: Batch, high: Tensor) -> dict[str, Tensor]:
@@ -296,12 +283,12 @@ class Agent(nn.Module):
         approx_kl = (ratio - 1 - log_ratio).mean((1, 2))
         if args.target_kl is not None:
             near = approx_kl <= 1.5 * args.target_kl
-            self.rate.mul_(near.view(-1, 1, 1))
+            self.rate.mul_(near.view(-1, 1))
 
         # Policy and value
         policy_loss = surrogate_loss(ratio, normalize_advantage(advantage), args.clip_coef).mean((1, 2))
-        value_loss = half_squared_error(value, returns)
-        entropy = option_entropy(log_high) * high.flatten()  # of the high process alone
+        value_loss = 0.5 * (value - returns).square().mean((1, 2))
+        entropy = -(log_high.exp() * log_high).sum(-1).mean(1) * high.flatten()  # H(pi_H), of high alone
         loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
         self.adam.step(loss, self.rate)
 
@@ -319,50 +306,29 @@ class Agent(nn.Module):
 def train(args: Args) -> list[Path]:
     """Trains the seeds side by side; returns their run directories. Ends the program with one line on bad
     input (2), a number that is not finite, a faulty environment or a full disk (1), or a signal (128 + n)."""
-    check(args)
-    seed_globals(args.seed)
-    device = torch.device("cuda" if args.device == "cuda" else "cpu")
-    seeds = range(args.seed, args.seed + args.num_seeds)
-    generators = [Generator(device).manual_seed(seed) for seed in seeds]
-    envs = Envs(args.env_id, len(seeds) * args.num_envs)
-    envs.start(np.concatenate([random_seeds(args.num_envs, seed, 0, 1) for seed in seeds]))
-    check_memory(args, device, envs)
-    agent = Agent(args, envs.obs_size, envs.action_size, generators)
-    E = args.num_envs
+    rng, envs = begin(args, on_gpu=args.device == "cuda")
+    agent = Agent(args, envs.obs_size, envs.action_size, rng)
 
-    with Runs(args, device, agent, envs, generators) as runs:  # new, or as at their last checkpoint
-        update, draw = runs.compiled(agent.update, agent.draw)
+    with Runs(args, agent, envs) as runs:  # new, or as at their last checkpoint
+        draw, update = runs.compiled(agent.draw, agent.update)
+
+        def act(obs: Tensor, noise: Tensor, uniform: Tensor) -> Drawn:
+            begins = torch.tensor([not actions for actions in envs.actions])
+            agent.option.view(-1)[begins] = -1  # an episode begins without one
+            return draw(obs, noise, uniform)
+
         while runs.step < args.total_timesteps:
             # Act
-            step = runs.step
-            length = min(args.num_steps, (args.total_timesteps - step) // E)
-            noise = draw_noise(generators, length * E, agent.draws, envs.action_size)
-            drawn_steps = []
-            env_steps = []
-            for normal, uniform in zip(*by_step(noise, length)):
-                obs = torch.tensor(envs.obs, dtype=torch.float32, device=device)
-                drawn = draw(obs.unflatten(0, (len(seeds), E)), normal, uniform)
-                # An action that is not a number ends the run, with the rollout.
-                action = np.nan_to_num(drawn.action.flatten(0, 1).cpu().numpy())
-                next_obs, reward, terminated, truncated = envs.step(action)
-                done = terminated | truncated
-                agent.option.view(-1)[torch.from_numpy(done)] = -1  # the next episode begins without one
-                drawn_steps.append(kept(drawn))
-                env_steps.append((next_obs, reward, terminated, done))
-                step += E
-                for i in np.flatnonzero(done):
-                    runs.record_episode(i, step)
-                    envs.reset(i)
+            rollout, step = collect(runs, act)
 
             # Learn
-            rollout = stack(drawn_steps, env_steps)
             batch, explained = agent.estimate(rollout)
             left = 1 - runs.step / args.total_timesteps if args.anneal_lr else 1.0
             agent.rate.fill_(args.learning_rate * left)
             figures = {"losses/explained_variance": explained}
-            _, uniform = draw_noise(generators, 1, agent.draws, envs.action_size)
+            uniform = rng.uniform(1, 1)
             for high in (uniform < 0.5, uniform >= 0.5):  # (S, 1, 1)
-                for minibatch in minibatches(batch, args.minibatch_size, args.update_epochs, generators):
+                for minibatch in minibatches(batch, args.minibatch_size, args.update_epochs, rng):
                     figures |= update(minibatch, high)
 
             # Look: evaluation, progress, checkpoint, where they are due
@@ -376,7 +342,7 @@ def load_actor(run_dir: str | Path, checkpoint: str = "last") -> Actor:
     state = load_part(run_dir, "actor", checkpoint)
     _, obs_size, hidden = state["master.0.weight"].shape
     _, k, action_size = state["std"].shape
-    actor = Actor(obs_size, action_size, k, hidden, [Generator()])
+    actor = Actor(obs_size, action_size, k, hidden, Philox([0]))
     actor.load_state_dict(state)
     return actor
 
@@ -411,96 +377,85 @@ from importlib import import_module, metadata, util
 from typing import NoReturn
 
 import gymnasium as gym
+import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import Progress, TextColumn
 from rich.table import Column
 from torch.utils.tensorboard import SummaryWriter
 
 
 class Linear(nn.Module):
-    """n linear layers side by side, (n, B, in) -> (n, B, out), each orthogonal at first, by its generator"""
+    """n = S each linear layers side by side, (n, B, in) -> (n, B, out), orthogonal at first"""
 
-    def __init__(self, fan_in: int, fan_out: int, gain: float, generators: list[Generator]):
+    def __init__(self, fan_in: int, fan_out: int, gain: float, rng: "Philox", each: int = 1):
         super().__init__()
-        weights = []
-        for generator in generators:
-            empty = torch.empty(fan_in, fan_out, device=generator.device)
-            weights.append(nn.init.orthogonal_(empty, gain, generator))
-        self.weight = nn.Parameter(torch.stack(weights))
+        normal = rng.normal(each, max(fan_in, fan_out), min(fan_in, fan_out)).flatten(0, 1)
+        q, r = torch.linalg.qr(normal)
+        # With these signs all orthogonal matrices are as likely.
+        q = q * r.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)
+        weight = q if fan_in >= fan_out else q.mT
+        self.weight = nn.Parameter((gain * weight).contiguous())
         self.bias = nn.Parameter(torch.zeros_like(self.weight[:, :1]))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-def mlp(fan_in: int, hidden: int, fan_out: int, gain: float, generators: list[Generator]) -> nn.Module:
-    """A network for each generator, as V and Q are: (S, B, fan_in) -> (S, B, fan_out)"""
-    fc1 = Linear(fan_in, hidden, 2**0.5, generators)
-    fc2 = Linear(hidden, hidden, 2**0.5, generators)
-    fc3 = Linear(hidden, fan_out, gain, generators)
+def mlp(fan_in: int, hidden: int, fan_out: int, gain: float, rng: "Philox", each: int = 1) -> nn.Module:
+    """n = S each networks side by side, as V and Q are: (n, B, fan_in) -> (n, B, fan_out)"""
+    fc1 = Linear(fan_in, hidden, 2**0.5, rng, each)
+    fc2 = Linear(hidden, hidden, 2**0.5, rng, each)
+    fc3 = Linear(hidden, fan_out, gain, rng, each)
     return nn.Sequential(fc1, nn.Tanh(), fc2, nn.Tanh(), fc3)
 
 
 class Adam(nn.Module):
-    """Adam (arXiv 1412.6980) on tensors alone, so that torch.compile takes its step into the graph of the
-    update, as it does not with torch.optim. Every seed has its own gradient norm and learning rate. The state
-    is in buffers, and so in the agent's state_dict."""
+    """Adam (arXiv 1412.6980) on tensors alone, so that torch.compile takes its step into the update's graph,
+    as it does not with torch.optim. Each seed has its own norm and rate, and a row of the state."""
 
     def __init__(self, parameters, seeds: int, max_norm: float):
         super().__init__()
         self.learnt = list(parameters)  # in a plain list: they belong to another module
         self.seeds = seeds
         self.max_norm = max_norm
-        for i, parameter in enumerate(self.learnt):
-            self.register_buffer(f"mean{i}", torch.zeros_like(parameter))
-            self.register_buffer(f"square{i}", torch.zeros_like(parameter))
-        ones = torch.ones(seeds, 1, 1, device=self.learnt[0].device)
-        self.register_buffer("power1", ones)  # 0.9**step
-        self.register_buffer("power2", ones.clone())  # 0.999**step
+        self.sizes = [parameter.numel() // seeds for parameter in self.learnt]
+        zeros = torch.zeros(seeds, sum(self.sizes), device=self.learnt[0].device)
+        self.register_buffer("mean", zeros)
+        self.register_buffer("square", zeros.clone())
+        self.register_buffer("power1", torch.ones_like(zeros[:, :1]))  # 0.9**step
+        self.register_buffer("power2", torch.ones_like(zeros[:, :1]))  # 0.999**step
 
     def step(self, loss: Tensor, rate: Tensor) -> None:
-        """A step down the gradient of the loss (S,), summed over the seeds, with learning rates (S, 1, 1). A
-        seed whose rate is 0 stays as it is, its moments too."""
+        """A step down the gradient of losses (S,), at rates (S, 1); at 0 a seed stays, its moments too."""
         gradients = torch.autograd.grad(loss.sum(), self.learnt)
         with torch.no_grad():
-            norm = self.norm(gradients)
+            gradient = torch.cat([x.reshape(self.seeds, -1) for x in gradients], 1)  # (S, N)
+            norm = gradient.square().sum(1, keepdim=True).sqrt()
             clip = (self.max_norm / (norm + 1e-6)).clamp(max=1)
             active = (rate > 0).to(norm.dtype)
+            gradient = torch.where(active > 0, gradient * clip, 0)
+            self.mean.lerp_(gradient, 0.1 * active)
+            self.square.lerp_(gradient.square(), 0.001 * active)
             self.power1.mul_(1 - 0.1 * active)
             self.power2.mul_(1 - 0.001 * active)
             # Before a seed's first step its powers are 1: the 1e-12 makes that 0 and not 0/0.
-            step_size = rate / (1 - self.power1 + 1e-12)
-            correction = 1 - self.power2 + 1e-12
-            of_seeds = (clip, active, step_size, correction)
-            for i, (parameter, gradient) in enumerate(zip(self.learnt, gradients)):
-                each = len(parameter) // self.seeds  # networks of a seed
-                clip, active, step_size, correction = [x.repeat_interleave(each, 0) for x in of_seeds]
-                mean = getattr(self, f"mean{i}")
-                square = getattr(self, f"square{i}")
-                gradient = torch.where(active > 0, gradient * clip, 0)
-                mean.lerp_(gradient, 0.1 * active)
-                square.lerp_(gradient.square(), 0.001 * active)
-                root = (square / correction).sqrt() + 1e-5
-                parameter.sub_(step_size * mean / root)
-
-    def norm(self, gradients: tuple[Tensor, ...]) -> Tensor:
-        """Of the gradient of each seed, (S, 1, 1)"""
-        squares = [gradient.reshape(self.seeds, -1).square().sum(1) for gradient in gradients]
-        return torch.stack(squares).sum(0).sqrt().view(-1, 1, 1)
+            root = (self.square / (1 - self.power2 + 1e-12)).sqrt() + 1e-5
+            steps = rate / (1 - self.power1 + 1e-12) * self.mean / root
+            for parameter, step in zip(self.learnt, steps.split(self.sizes, 1)):
+                parameter.sub_(step.reshape_as(parameter))
 
 
 class Statistics(nn.Module):
     """Mean and spread of all that each seed has seen, from its sums of 1, x and x^2 in double precision"""
 
-    def __init__(self, size: int, generators: list[Generator]):
+    def __init__(self, size: int, rng: "Philox"):
         super().__init__()
-        sums = torch.zeros(len(generators), 3, size, dtype=torch.float64, device=generators[0].device)
+        sums = torch.zeros(rng.num_seeds, 3, size, dtype=torch.float64, device=rng.device)
         self.register_buffer("sums", sums)
 
     def update(self, x: Tensor) -> None:
         """x (S, B, size)"""
-        powers = torch.stack([torch.ones_like(x), x, x.double().square()], 1)
-        self.sums += powers.sum(2)
+        self.sums += torch.stack([torch.ones_like(x), x, x.double().square()], 1).sum(2)
 
     def normalize(self, x: Tensor, centered: bool = True) -> Tensor:
         """x (S, B, size) in standard deviations, from the mean or from 0, at most 10"""
@@ -514,12 +469,11 @@ class Statistics(nn.Module):
 class RewardScale(nn.Module):
     """Divides rewards by the running standard deviation of the discounted return, for each seed"""
 
-    def __init__(self, num_envs: int, gamma: float, generators: list[Generator]):
+    def __init__(self, num_envs: int, gamma: float, rng: "Philox"):
         super().__init__()
         self.gamma = gamma
-        self.statistics = Statistics(1, generators)
-        discounted = torch.zeros(len(generators), num_envs, 1, device=generators[0].device)
-        self.register_buffer("discounted", discounted)
+        self.statistics = Statistics(1, rng)
+        self.register_buffer("discounted", torch.zeros(rng.num_seeds, num_envs, 1, device=rng.device))
 
     def forward(self, reward: Tensor, done: Tensor) -> Tensor:
         """T steps (S, T, E, 1) each -> (S, T, E, 1)"""
@@ -528,15 +482,13 @@ class RewardScale(nn.Module):
             now.add_(self.discounted, alpha=self.gamma)
             self.discounted.copy_(now * (1 - end))
         self.statistics.update(returns.flatten(1, 2))
-        scaled = self.statistics.normalize(reward.flatten(1, 2), centered=False)
-        return scaled.view_as(reward)
+        return self.statistics.normalize(reward.flatten(1, 2), centered=False).view_as(reward)
 
 
 def gae(reward, value, next_value, terminated, done, gamma: float, gae_lambda: float) -> Tensor:
     """Generalised advantages (arXiv 1506.02438, eq. 16); all (S, T, E, 1). `next_value` is that of the true
     next observation: time limits bootstrap from it, terminations (which are `done` too) do not."""
-    # Statistics move, and the value of one observation with them. Within an episode the next step's own value
-    # is taken, so that the sum telescopes.
+    # Statistics move, and values with them: within an episode the next step's own lets the sum telescope.
     inner = torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:])
     next_value = torch.cat([inner, next_value[:, -1:]], 1)
     advantage = reward + gamma * (1 - terminated) * next_value - value
@@ -553,12 +505,6 @@ def normalize_advantage(advantage: Tensor) -> Tensor:
     return deviation / (advantage.std(1, keepdim=True) + 1e-8)
 
 
-def explained_variance(advantage: Tensor, returns: Tensor) -> Tensor:
-    """Of the value, whose errors the advantages are: (S, T, E, 1) each -> (S,)"""
-    variance = returns.flatten(1).var(1, correction=0).clamp(min=1e-8)  # a rollout may be one step long
-    return 1 - advantage.flatten(1).var(1, correction=0) / variance
-
-
 class Rollout(NamedTuple):
     """T steps of the E environments of each seed; each field has the shape (S, T, E, .)"""
 
@@ -569,14 +515,31 @@ class Rollout(NamedTuple):
     done: Tensor  # terminated or truncated
 
 
-def by_step(noise: tuple[Tensor, Tensor], length: int) -> list[Tensor]:
-    """Noise (S, T E, .) -> (T, S, E, .), each step's in one piece"""
-    return [x.unflatten(1, (length, -1)).transpose(0, 1).contiguous() for x in noise]
-
-
-def kept(drawn: Drawn) -> Drawn:
-    """What was drawn, to be kept: on a GPU a copy, as a CUDA graph's next call writes to the same place"""
-    return type(drawn)(*[x.clone() for x in drawn]) if drawn.obs.is_cuda else drawn
+def collect(runs: "Runs", draw) -> tuple[Rollout, int]:
+    """The next rollout, by what `draw` makes of obs (S, E, O) and noise, and the step at its end"""
+    args = runs.args
+    envs = runs.envs
+    E = args.num_envs
+    end = min(runs.step + args.num_steps * E, args.total_timesteps)
+    # All at once: one step's alone take long, and for other strides `draw` is compiled anew.
+    normal, uniform = runs.agent.rng.noise(args.num_steps * E, runs.agent.draws, envs.action_size)
+    drawn_steps = []
+    env_steps = []
+    for step, *noise in zip(range(runs.step + E, end + 1, E), normal.split(E, 1), uniform.split(E, 1)):
+        obs = torch.tensor(envs.obs, dtype=torch.float32, device=runs.device)
+        drawn = draw(obs.unflatten(0, (args.num_seeds, E)), *noise)
+        # An action that is not a number ends the run, with the rollout.
+        action = np.nan_to_num(drawn.action.flatten(0, 1).cpu().numpy())
+        next_obs, reward, terminated, truncated = envs.step(action)
+        done = terminated | truncated
+        if drawn.obs.is_cuda:  # a CUDA graph's next call writes to the same place
+            drawn = Drawn(*[x.clone() for x in drawn])
+        drawn_steps.append(drawn)
+        env_steps.append((next_obs, reward, terminated, done))
+        for i in np.flatnonzero(done):
+            runs.record_episode(i, step)
+            envs.reset(i)
+    return stack(drawn_steps, env_steps), end
 
 
 def stack(drawn_steps: list[Drawn], env_steps: list[tuple[np.ndarray, ...]]) -> Rollout:
@@ -590,16 +553,14 @@ def stack(drawn_steps: list[Drawn], env_steps: list[tuple[np.ndarray, ...]]) -> 
     return Rollout(drawn, *fields)
 
 
-def minibatches(batch: Batch, size: int, epochs: int, generators: list[Generator]):
+def minibatches(batch: Batch, size: int, epochs: int, rng: "Philox"):
     """Shuffled passes over a batch as one stream, cut into minibatches; what is left over is dropped."""
     rows = torch.cat(batch, -1)  # side by side, so that a minibatch is one gather for each seed
     sizes = [field.shape[-1] for field in batch]
     n = rows.shape[1]
-    orders = [torch.rand(epochs, n, generator=g, device=rows.device).argsort() for g in generators]
-    stream = torch.stack(orders).flatten(1)  # (S, epochs N)
+    stream = rng.words(epochs * n).unflatten(1, (epochs, n)).argsort(stable=True).flatten(1)
     for index in stream.split(size, 1)[: epochs * n // size]:
-        drawn = [x[i] for x, i in zip(rows, index)]
-        yield type(batch)(*torch.stack(drawn).split(sizes, -1))
+        yield Batch(*rows.take_along_dim(index.unsqueeze(-1), 1).split(sizes, -1))
 
 
 def routing_figures(log_w: Tensor) -> dict[str, Tensor]:
@@ -623,20 +584,63 @@ def memory_needed(args: Args, envs: "Envs") -> float:
 
 FREE = ("seed", "num_seeds", "total_timesteps", "run_dir", "device", "eval_every", "eval_episodes")
 FREE += ("checkpoint_every", "keep_checkpoints", "resume", "overwrite", "keep_replay", "track")
+LOW = 2**32 - 1  # the lower 32 bits of a whole number
 INFINITE = 3.4e38  # what is larger has no place in float32
-HEADERS = {
-    "episodes": "step,episodic_return,episodic_length",
-    "eval": "step,return_mean,return_std,episodes",
-}
+HEADERS = {"episodes": "step,episodic_return,episodic_length", "eval": "step,return_mean,return_std,episodes"}
 SUCCESS = ",success,final_success"  # where the environment tells it: at any step of the episode, at the last
 
 
-def draw_noise(generators: list[Generator], n: int, draws: int, action_size: int) -> tuple[Tensor, Tensor]:
-    """Normal (S, n, J, A) and uniform (S, n, J) numbers, each seed's from its own generator"""
-    device = generators[0].device
-    normal = [torch.randn((n, draws, action_size), generator=g, device=device) for g in generators]
-    uniform = [torch.rand((n, draws), generator=g, device=device) for g in generators]
-    return torch.stack(normal), torch.stack(uniform)
+class Philox(nn.Module):
+    """Random numbers of S seeds by Philox 4x32-10 (Salmon et al. 2011), on tensors alone: functions of seed
+    and count of calls. Whole and uniform ones are the same bits on every device and beside other seeds."""
+
+    def __init__(self, seeds, device="cpu"):
+        super().__init__()
+        self.num_seeds = len(seeds)
+        self.device = device
+        halves = torch.tensor([[seed & LOW, seed >> 32] for seed in seeds])  # (S, 2)
+        rounds = torch.arange(10).view(10, 1, 1)
+        keys = (halves + rounds * torch.tensor([0x9E3779B9, 0xBB67AE85])) & LOW
+        self.register_buffer("keys", keys.to(device), persistent=False)  # of each round, (10, S, 2)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64, device=device))
+
+    def words(self, n: int) -> Tensor:
+        """n whole numbers in [0, 2^32) of each seed, (S, n). The counter is their place and the call."""
+        place = torch.arange((n + 3) // 4, device=self.device).expand(self.num_seeds, -1)
+        zero = torch.zeros_like(place)
+        drawn = philox(self.keys, place, zero, zero + (self.calls & LOW), zero + (self.calls >> 32))
+        self.calls += 1
+        return torch.stack(drawn, -1).flatten(1)[:, :n]
+
+    def uniform(self, *shape: int) -> Tensor:
+        """In [0, 1), (S, *shape)"""
+        words = self.words(torch.Size(shape).numel()).view(-1, *shape)
+        return (words >> 8).float() * 2**-24  # as many bits as a float32 holds
+
+    def normal(self, *shape: int) -> Tensor:
+        """(S, *shape), by Box and Muller: two from two uniform numbers"""
+        n = torch.Size(shape).numel()
+        u, v = self.uniform(2, (n + 1) // 2).unbind(1)
+        radius = (-2 * (1 - u).log()).sqrt()
+        angle = 6.283185307179586 * v
+        return torch.cat([radius * angle.cos(), radius * angle.sin()], -1)[:, :n].view(-1, *shape)
+
+    def noise(self, n: int, draws: int, action_size: int) -> tuple[Tensor, Tensor]:
+        """Normal (S, n, J, A) and uniform (S, n, J) numbers, as the policies take them"""
+        return self.normal(n, draws, action_size), self.uniform(n, draws)
+
+
+def philox(keys: Tensor, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
+    """Ten rounds: a counter's four words of 32 bits, (S, n) each in int64 -> four random ones"""
+    for key in keys:
+        # A product of 64 bits may be negative: the shift brings ones, which the mask takes away.
+        product = a * 0xD2511F53
+        other = c * 0xCD9E8D57
+        a = ((other >> 32) & LOW) ^ b ^ key[:, :1]
+        b = other & LOW
+        c = ((product >> 32) & LOW) ^ d ^ key[:, 1:]
+        d = product & LOW
+    return a, b, c, d
 
 
 class Envs:
@@ -653,10 +657,10 @@ class Envs:
             fail(f"--env {env_id}: {described(error)}")  # Gymnasium's messages name what is near
         obs_space = self.envs[0].observation_space
         self.action_space = self.envs[0].action_space
-        for wrapper, space in (("TransformObservation", obs_space), ("TransformAction", self.action_space)):
+        for kind, space in (("Observation", obs_space), ("Action", self.action_space)):
             if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
                 words = f"must have flat Boxes of observations and actions, but has {space}"
-                fail(f"--env {env_id} {words}; gymnasium.wrappers.{wrapper} can make one")
+                fail(f"--env {env_id} {words}; gymnasium.wrappers.Transform{kind} can make one")
         if not np.issubdtype(self.action_space.dtype, np.floating):
             fail(f"--env {env_id} must have actions that are real numbers, but has {self.action_space}")
         low = self.action_space.low.astype(float)
@@ -676,10 +680,9 @@ class Envs:
         # With the random state at the last reset and the actions since then, an episode can be replayed.
         self.random_state = [{}] * n
         self.actions = [[] for _ in range(n)]
-        self.on_fault = self.refuse_environment  # while training, Runs has a say: it knows the step
 
-    def refuse_environment(self, i: int, what: str) -> NoReturn:
-        """Ends the program: environment i does not hold to the contract."""
+    def fault(self, i: int, what: str) -> NoReturn:
+        """Ends the program: environment i does not hold to the contract. While training, Runs' own does."""
         fail(f"--env {self.env_id}: the environment's {what}")
 
     def start(self, seeds, stops=()) -> None:
@@ -696,7 +699,7 @@ class Envs:
         try:
             self.random_state[i] = random_state_of(self.envs[i])
         except Exception as error:  # noqa: BLE001
-            self.on_fault(i, f"np_random is no generator of numpy's: {described(error)}")
+            self.fault(i, f"np_random is no generator of numpy's: {described(error)}")
         self.call_reset(i)
         self.returns[i] = 0
         self.success[i] = np.nan
@@ -704,16 +707,13 @@ class Envs:
 
     def replay(self, i: int, random_state: dict, actions: np.ndarray, obs: np.ndarray, total: float) -> bool:
         """Brings environment i to where it was, at obs (O,) with a total of rewards, by the actions (T, A)
-        since its last reset. False: they led elsewhere, as not all of its state is in its generator, and an
-        episode has begun."""
-        self.on_fault = leads_elsewhere
-        with contextlib.suppress(RuntimeError):
+        since its last reset. False: they led elsewhere, and an episode has begun."""
+        with contextlib.suppress(SystemExit), contextlib.redirect_stderr(io.StringIO()):
             self.reset(i, random_state)
             for action in actions:
                 _, _, terminated, truncated = self.step(action[None], [i])
                 if terminated or truncated:
                     break
-        self.on_fault = self.refuse_environment
         now = [*self.obs[i], self.returns[i]]
         same = len(self.actions[i]) == len(actions) and np.allclose(now, [*obs, total], 1e-9, 1e-12)
         if not same:
@@ -727,12 +727,11 @@ class Envs:
             self.moves += 1
         space = self.action_space
         scaled = (self.shift + self.scale * action).astype(space.dtype).clip(space.low, space.high)
-        reward = np.zeros(len(ids))
-        terminated = np.zeros(len(ids), bool)
-        truncated = np.zeros(len(ids), bool)
+        outcomes = []
         for j, i in enumerate(ids):
             self.actions[i].append(action[j])
-            reward[j], terminated[j], truncated[j] = self.call_step(i, scaled[j])
+            outcomes.append(self.call_step(i, scaled[j]))
+        reward, terminated, truncated = map(np.array, zip(*outcomes))
         self.returns[ids] += reward
         return self.obs[ids], reward, terminated, truncated
 
@@ -740,7 +739,7 @@ class Envs:
         try:
             obs, _ = self.envs[i].reset(**seed)
         except Exception as error:  # noqa: BLE001
-            self.on_fault(i, f"reset failed: {described(error)}")
+            self.fault(i, f"reset failed: {described(error)}")
         self.observe(i, obs)
 
     def call_step(self, i: int, action: np.ndarray) -> tuple[float, bool, bool]:
@@ -748,7 +747,7 @@ class Envs:
             obs, reward, terminated, truncated, info = self.envs[i].step(action)
             success = info.get("success", info.get("is_success"))
         except Exception as error:  # noqa: BLE001
-            self.on_fault(i, f"step failed: {described(error)}")
+            self.fault(i, f"step failed: {described(error)}")
         self.observe(i, obs)
         last = np.nan if success is None else self.number(i, "success", success)
         self.success[i] = np.fmax(self.success[i, 0], last), last
@@ -762,11 +761,11 @@ class Envs:
         try:
             obs = np.asarray(obs, float)
         except (TypeError, ValueError):
-            self.on_fault(i, f"observation is no array of numbers but {shortened(repr(obs))}")
+            self.fault(i, f"observation is no array of numbers but {shortened(repr(obs))}")
         if obs.shape != (self.obs_size,):
-            self.on_fault(i, f"observation has the shape {obs.shape}, its space {(self.obs_size,)}")
+            self.fault(i, f"observation has the shape {obs.shape}, its space {(self.obs_size,)}")
         if not (abs(obs) < INFINITE).all():  # NaN too
-            self.on_fault(i, f"observation is not finite: {shortened(repr(obs))}")
+            self.fault(i, f"observation is not finite: {shortened(repr(obs))}")
         self.obs[i] = obs
 
     def number(self, i: int, name: str, value) -> float:
@@ -774,9 +773,9 @@ class Envs:
         try:
             number = float(np.asarray(value).item())
         except (TypeError, ValueError):
-            self.on_fault(i, f"{name} is {shortened(repr(value))}, not a number")
+            self.fault(i, f"{name} is {shortened(repr(value))}, not a number")
         if not abs(number) < INFINITE:  # NaN too
-            self.on_fault(i, f"{name} is {number}")
+            self.fault(i, f"{name} is {number}")
         return number
 
     def evaluate(self, act, seeds, step: int, stops=()) -> np.ndarray:
@@ -804,9 +803,8 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
         try:
             kwargs[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            raise ValueError(
-                f"{option} is not a number, True, False, None, or text in single quotes"
-            ) from None
+            kinds = "a number, True, False, None, or text in single quotes"
+            raise ValueError(f"{option} is not {kinds}") from None
     limit = kwargs.get("max_episode_steps")
     # To Gymnasium -1 means none, and an evaluation may then never end.
     if limit is not None and (type(limit) is not int or limit < 1):
@@ -814,17 +812,12 @@ def make_env(env_id: str, **kwargs) -> gym.Env:
     return gym.make(name, **kwargs)
 
 
-def leads_elsewhere(i: int, what: str) -> NoReturn:
-    raise RuntimeError(what)
-
-
 def flattened(env: gym.Env) -> gym.Env:
     """With observations that are vectors, where Gymnasium can make one of them, as of a Dict"""
     space = env.observation_space
-    is_vector = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
-    if is_vector or not space.is_np_flattenable:
-        return env
-    return gym.wrappers.FlattenObservation(env)
+    if space.is_np_flattenable and not (isinstance(space, gym.spaces.Box) and len(space.shape) == 1):
+        return gym.wrappers.FlattenObservation(env)
+    return env
 
 
 def random_state_of(env: gym.Env) -> dict:
@@ -841,12 +834,6 @@ def set_random_state(env: gym.Env, state: dict) -> None:
         generator.set_state(state)
     else:
         generator.bit_generator.state = state
-
-
-def seed_globals(seed: int) -> None:
-    """Of the generators that all share; some environments draw from them."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
 
 
 def global_state() -> dict:
@@ -881,7 +868,7 @@ def can_compile(args: Args) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """To get memory from the system again costs page faults, which are slow."""
+    """Keeps what is freed in the process: memory from the system costs page faults, which are slow."""
     if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
         return
     trim_threshold, mmap_threshold = -1, -3
@@ -906,22 +893,20 @@ def run_paths(args: Args) -> list[Path]:
     tag = args.tag.replace("/", "-")
     if changed and not tag:
         tag = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:10]
-    method = f"{ALGO}-k{args.k}-{tag}".removesuffix("-")
-    folder = Path(args.run_dir, re.sub("[/:]", "-", args.env_id), method)
+    folder = Path(args.run_dir, re.sub("[/:]", "-", args.env_id), f"{ALGO}-k{args.k}-{tag}".removesuffix("-"))
     return [folder / f"seed{seed}" for seed in range(args.seed, args.seed + args.num_seeds)]
 
 
 class Runs:
     """The run directories of S seeds: configuration, CSV files, TensorBoard, checkpoints; and the progress"""
 
-    def __init__(self, args: Args, device, agent: nn.Module, envs: Envs, generators, buffer=None):
+    def __init__(self, args: Args, agent: nn.Module, envs: Envs, buffer=None):
         """New directories, or everything as at the last checkpoint. Ends the program, having changed nothing,
         where that cannot be. Inside `with`, Ctrl-C, SIGTERM and SIGHUP end training at a checkpoint."""
         self.args = args
-        self.device = device
+        self.device = agent.rng.device
         self.agent = agent
         self.envs = envs
-        self.generators = generators
         self.buffer = buffer  # of the SAC family
         self.paths = run_paths(args)
         self.seeds = range(args.seed, args.seed + args.num_seeds)
@@ -940,7 +925,9 @@ class Runs:
         self.refuse_others()
         for path in self.paths:
             self.refuse(path)
-        self.try_environment()
+        # An environment that cannot be reset or moved ends the program before anything is on the disk.
+        self.eval_envs.start(self.seeds)
+        self.eval_envs.call_step(0, self.eval_envs.shift.astype(self.eval_envs.action_space.dtype))
         saved = self.last_checkpoints() if args.resume else []
         self.step = saved[0]["step"] if saved else 0
         self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
@@ -950,10 +937,10 @@ class Runs:
             else:
                 self.create(s)
         self.first_step = self.step
-        self.envs.on_fault = self.fault
-        self.eval_envs.on_fault = self.fault
+        self.envs.fault = self.fault
+        self.eval_envs.fault = self.fault
 
-        say(*self.paths, f"on {device}, from step {self.step:,}")
+        say(*self.paths, f"on {self.device}, from step {self.step:,}")
         self.say_what_is_odd()
         if args.track:
             wandb = import_module("wandb")
@@ -971,16 +958,10 @@ class Runs:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP
                 self.handlers[number] = signal.signal(number, self.on_signal)
         console = Console()
-        columns = [
-            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
-        ]
-        if console.width < 120:
-            del columns[1]
         # No automatic refresh: a thread of its own would take time from training.
         self.bar = Progress(
-            *columns,
+            TextColumn("step {task.completed:,} of {task.total:,} ({task.percentage:.0f}%)"),
+            TextColumn("{task.description}", table_column=Column()),  # a column that may wrap
             console=console,
             auto_refresh=False,
             speed_estimate_period=100,  # seconds; a rollout and an evaluation may take long
@@ -1023,8 +1004,7 @@ class Runs:
 
     def compiled_when_called(self, function):
         """The function, which its first call compiles; uncompiled where that fails"""
-        graph = self.device.type == "cuda" and self.args.compile == "graph"
-        options = {"triton.cudagraphs": graph}
+        options = {"triton.cudagraphs": self.device.type == "cuda" and self.args.compile == "graph"}
         fast = torch.compile(function, fullgraph=True, dynamic=False, options=options)
         used = None  # until it is known whether it can be compiled
 
@@ -1072,8 +1052,7 @@ class Runs:
             self.bar.stop()
 
     def fault(self, i: int, what: str) -> NoReturn:
-        """Ends the program: environment i, of training or an evaluation, does not hold to its contract. The
-        last frames of an exception go to seedN.log beside the run."""
+        """Ends the program: environment i breaks its contract. An exception's last frames go to seedN.log."""
         self.hide_bar()
         each = self.envs.n // len(self.paths)
         when = f"at step {self.first_step + each * self.envs.moves:,}"
@@ -1093,13 +1072,13 @@ class Runs:
 
     def refuse_others(self) -> None:
         """Ends the program where a folder holds runs of another algorithm of this one's name."""
-        this = source_hash()
         for config in self.paths[0].parent.glob("seed*/config.json"):
-            other, source = recorded_file(config)
-            if source == this:
+            recorded = content_of(config)
+            file = recorded.get("file")
+            if type(file) is not str or recorded.get("source") == source_hash():
                 continue
-            if other != Path(__file__).resolve():
-                which = f"{other}, another algorithm or another version of this file"
+            if file != str(Path(__file__).resolve()):
+                which = f"{file}, another algorithm or another version of this file"
                 fail(f"{config.parent} holds runs of {which}; give this one a --tag")
             self.other_versions.add(str(config.parent))
 
@@ -1128,13 +1107,11 @@ class Runs:
             fail(f"{path} exists; --resume continues it, --overwrite starts again")
         if finished and is_longer:
             self.finished = finished
-            self.refuse_longer(path, finished)
-
-    def try_environment(self) -> None:
-        """Ends the program, before anything is on the disk, where an environment cannot be reset or moved."""
-        self.eval_envs.start(self.seeds)
-        middle = self.eval_envs.shift.astype(self.eval_envs.action_space.dtype)
-        self.eval_envs.call_step(0, middle)
+            rollout = getattr(self.args, "num_envs", 1) * getattr(self.args, "num_steps", 1)
+            if finished % rollout:
+                fail(f"{path} cannot be made longer: its last rollout was cut short at step {finished:,}")
+            if self.buffer and not (path / "checkpoint/replay.f32").exists():
+                fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asked")
 
     def changes(self, config: dict) -> list[str]:
         """What a run's config.json has otherwise, of what must stay the same on resume"""
@@ -1162,20 +1139,15 @@ class Runs:
         other = min(others, key=lambda other: len(others[other]))
         return f"; {other} was started with {' and '.join(others[other])}"
 
-    def refuse_longer(self, path: Path, finished: int) -> None:
-        """Ends the program where a finished run cannot be made longer."""
-        rollout = getattr(self.args, "num_envs", 1) * getattr(self.args, "num_steps", 1)
-        if finished % rollout:
-            fail(f"{path} cannot be made longer: its last rollout was cut short at step {finished:,}")
-        if self.buffer and not (path / "checkpoint/replay.f32").exists():
-            fail(f"{path} cannot be made longer: its replay was deleted, as --no-keep-replay asked")
-
     def last_checkpoints(self) -> list[dict]:
         """Of each seed, that of the last step at which all have one. Takes up all of it but the files."""
         last = min(max(path.glob("checkpoint/[0-9]*.pt"), default=path).name for path in self.paths)
         saved = []
         for s, path in enumerate(self.paths):
             file = path / "checkpoint" / last
+            if not file.exists() and any(path.glob("checkpoint/[0-9]*.pt")):
+                lacks = f"{path} has no checkpoint of step {int(file.stem):,}, as another seed has"
+                fail(f"{lacks}; --resume seeds that stand at different steps one by one")
             state = load(file)
             try:
                 self.take_up(s, state)
@@ -1196,11 +1168,7 @@ class Runs:
                 raise ValueError(f"{name}.csv")
             last_row(text)
         if self.buffer:
-            replay = self.paths[s] / "checkpoint/replay.f32"
-            if saved["replay"] != saved["step"] * self.buffer.row_bytes:
-                raise ValueError("replay")
-            if not replay.exists() or replay.stat().st_size < saved["replay"]:
-                fail(f"{replay} is missing or damaged; start again with --overwrite")
+            self.buffer.check_file(self.paths[s] / "checkpoint/replay.f32", saved)
         for name, x in self.learnt(s).items():
             y = saved["learnt"][name]
             # copy_ would take other shapes and types.
@@ -1212,7 +1180,6 @@ class Runs:
             if type(best["return_mean"]) is not float:
                 raise ValueError("best")
             self.best[s] = best
-        self.generators[s].set_state(saved["generator"])
         self.evaluating = saved["step"] if saved["evaluating"] else 0
         episodes = [saved[name] for name in ("random_state", "actions", "obs", "returns")]
         for i, random_state, actions, obs, total in zip(self.envs_of(s), *episodes, strict=True):
@@ -1264,10 +1231,8 @@ class Runs:
         """What its user should know about a run before it begins"""
         env_id = self.args.env_id
         if self.other_versions:
-            others = ", ".join(sorted(self.other_versions))
-            say(
-                f"note: {Path(__file__).name} has changed since it began {others}; one curve will mix the two"
-            )
+            old = ", ".join(sorted(self.other_versions))
+            say(f"note: {Path(__file__).name} has changed since it began {old}; one curve will mix the two")
         if self.finished:
             say(f"finished at step {self.finished:,}; made longer, to {self.args.total_timesteps:,}")
         for s in sorted(self.inexact):
@@ -1281,11 +1246,7 @@ class Runs:
             limit = f"--env {env_id},max_episode_steps=1000"
             say(f"note: {env_id} has no time limit, and an episode may never end; {limit} would set one")
         if self.buffer:
-            on_disk = max(1, self.buffer.row_bytes * self.args.total_timesteps / 1e6)
-            in_memory = max(1, self.buffer.row_bytes * self.buffer.capacity / 1e6)
-            sizes = f"{in_memory:,.0f} MB of memory and {on_disk:,.0f} MB of disk space"
-            at_the_end = "--no-keep-replay deletes it" if self.args.keep_replay else "it is deleted"
-            say(f"each seed's replay will take {sizes}; {at_the_end} at the end")
+            say(self.buffer.needs(self.args))
 
     def args_of(self, s: int) -> dict:
         """The options of seed s alone, as its config.json has them"""
@@ -1340,14 +1301,14 @@ class Runs:
                 fail(f"{name} is not finite at step {step}; the last checkpoint is from before that", 1)
 
     def evaluate(self, step: int) -> None:
-        """Returns of the deterministic policy in environments of its own. A signal cuts it short; it is then
-        made when the run goes on."""
+        """Returns of the deterministic policy in other environments; on resume if a signal cut it short"""
         self.evaluating = step
         before = global_state()
         actor = copy.deepcopy(self.agent.actor)  # a policy with a memory begins anew
         returns = self.eval_envs.evaluate(actor.act, self.seeds, step, self.signals)
+        # Training goes on as if there had been no evaluation, also where environments draw from it.
+        set_global_state(before)
         if self.signals:
-            set_global_state(before)
             return
         self.evaluating = 0
         success = self.eval_envs.success.reshape(*returns.shape, 2)
@@ -1390,9 +1351,8 @@ class Runs:
         """Figures to TensorBoard, progress to the terminal or, where there is none, as a line"""
         self.show(step)
         if self.bar.disable:
-            percent = f"({self.task.percentage:.0f}%)"
-            total = self.args.total_timesteps
-            say(f"step {step:,} of {total:,} {percent}  {self.task.description}")
+            share = f"{self.args.total_timesteps:,} ({self.task.percentage:.0f}%)"
+            say(f"step {step:,} of {share}  {self.task.description}")
         for s, writer in enumerate(self.writers):
             writer.add_scalar("charts/SPS", self.speed(step), step)
             for name, figure in figures.items():
@@ -1446,7 +1406,6 @@ class Runs:
             "csv": {name: (path / f"{name}.csv").read_text() for name in HEADERS},
             "learnt": {name: x.clone() for name, x in self.learnt(s).items()},
             "best": self.best.get(s, {}),
-            "generator": self.generators[s].get_state(),
             "evaluating": bool(self.evaluating),
             "global_random_state": global_state(),
             "random_state": [self.envs.random_state[i] for i in self.envs_of(s)],
@@ -1505,14 +1464,11 @@ def shortened(text: str, length: int = 60) -> str:
 
 def commit_of(file: Path) -> str:
     """The commit of the repository that a file belongs to; "" where there is none, or it only surrounds it"""
-
-    def git(*words) -> subprocess.CompletedProcess:
-        command = ["git", "-C", str(file.parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    with contextlib.suppress(OSError):  # there is no git
-        if git("ls-files", "--error-unmatch", file.name).returncode == 0:
-            return git("describe", "--always", "--dirty").stdout.strip()
+    git = ["git", "-C", str(file.parent)]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        subprocess.run([*git, "ls-files", "--error-unmatch", file.name], capture_output=True, check=True)
+        describe = [*git, "describe", "--always", "--dirty"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     return ""
 
 
@@ -1558,14 +1514,6 @@ def content_of(file: Path) -> dict:
         return dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
-
-
-def recorded_file(config: Path) -> tuple[Path, str]:
-    """The algorithm file that a config.json names, and its hash; this file's, where it names none"""
-    recorded = content_of(config)
-    if type(recorded.get("file")) is not str:
-        return Path(__file__).resolve(), source_hash()
-    return Path(recorded["file"]), recorded.get("source")
 
 
 def finished_step(path: Path) -> int:
@@ -1615,7 +1563,10 @@ def check(args: Args) -> None:
         if type(value) in (int, float):
             low = 0 if type(value) is float or name in from_zero else 1
             high = highest.get(name, 10**12)
-            if not low <= value <= high:  # NaN too
+            # An option whose default is outside has a range of its own, which a fork knows.
+            default = getattr(Args, name)
+            has_own_range = type(default) in (int, float) and not low <= default <= high
+            if not has_own_range and not low <= value <= high:  # NaN too
                 fail(f"{option} must be from {low} to {high:g}, not {value}")
         # Control characters, and halves of characters, which no file can hold
         if type(value) is str and re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", value):
@@ -1646,9 +1597,24 @@ def check_memory(args: Args, device: torch.device, envs: Envs) -> None:
     if device.type == "cuda":
         sizes = [torch.cuda.mem_get_info(device)[1]]
     if needed > min(sizes):
-        there_are = f"and there are {min(sizes) / 1e9:,.1f} GB"
-        helps = "fewer seeds, or a smaller buffer or batch, need less"
-        fail(f"this would take {needed / 1e9:,.1f} GB of memory at least, {there_are}; {helps}")
+        sizes = f"{needed / 1e9:,.1f} GB of memory at least, and there are {min(sizes) / 1e9:,.1f} GB"
+        fail(f"this would take {sizes}; fewer seeds, or a smaller buffer or batch, need less")
+
+
+def begin(args: Args, on_gpu: bool) -> tuple[Philox, Envs]:
+    """Random numbers and environments of all seeds; Python's and numpy's generators, from which some of these
+    draw, are seeded too. Ends the program on bad options or environments, or for want of memory."""
+    check(args)
+    random.seed(args.seed)
+    np.random.seed(args.seed % 2**32)
+    seeds = range(args.seed, args.seed + args.num_seeds)
+    rng = Philox(seeds, torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu"))
+    each = getattr(args, "num_envs", 0)  # of the PPO family; (seed, 0) alone is an evaluation's at step 0
+    starts = np.concatenate([random_seeds(each, seed, 0, 1) for seed in seeds]) if each else seeds
+    envs = Envs(args.env_id, len(starts))
+    envs.start(starts)
+    check_memory(args, rng.device, envs)
+    return rng, envs
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

@@ -6,8 +6,9 @@
 
 Every method trains in a process of its own, which compiles and warms up and then waits. In every repeat each
 of them runs alone for some seconds, one after the other, beside a measurement of the machine's matrix
-products. Machines are noisy: look at the ratios, which are taken repeat by repeat. The shares of time are the
-host's; on a GPU most of the update shows where the next action waits for it.
+products. Machines are noisy: look at the ratios, which are taken repeat by repeat. Before it begins it waits
+for a quiet machine, and says so where there was none. The shares of time are the host's; on a GPU most of the
+update shows where the next action waits for it. The update samples its batch and its noise.
 
 A step of SAC is one environment step of one seed and one gradient step of networks of 256-256; of PPO one
 environment step and its share of 20 passes over every 2,000 of them, networks of 64-64, observations and
@@ -52,6 +53,7 @@ class Args:
     pairs: bool = True  # also two processes of one seed and one thread each
     seconds: float = 4.0  # of a measurement
     repeats: int = 5  # alternations
+    patience: float = 10.0  # minutes to wait for a quiet machine
     out: Path = Path("throughput")  # OUT.csv: every measurement, OUT.md: the table
     worker: str = ""  # what one of the processes runs
 
@@ -88,7 +90,8 @@ class Peer:
 
 
 PEERS = {"sb3": Peer("Stable-Baselines3", "stable_baselines3"), "sbx": Peer("SBX", "sbx")}
-PARTS = ("environment", "acting", "sampling", "update", "logging")
+PARTS = ("environment", "acting", "update", "logging")
+QUIET = 0.3  # processors that others may use
 WARM = 300  # steps before the first measurement
 ROLLOUT = 2000  # steps of PPO
 NEVER = 10**9
@@ -166,21 +169,14 @@ def work(method: Method, args: Args) -> None:
 
 def train_pmoe(method: Method, args: Args, meter: Meter) -> None:
     module: Any = {"sac": pmoe_sac, "ppo": pmoe_ppo}[args.algo]
-    compiler = torch.compile
-    parts = {"draw": "acting", "update": "update"}
+    compiled = module.Runs.compiled
+    parts = {"act": "acting", "draw": "acting", "learn": "update"}
 
-    def timed_compile(function, **options):
-        part = parts.get(function.__name__, "update")
-        return meter.timed(part, compiler(function, **options))
+    def timed_compiled(runs, *functions):
+        fast = compiled(runs, *functions)
+        return [meter.timed(parts[slow.__name__], f) for slow, f in zip(functions, fast, strict=True)]
 
-    torch.compile = timed_compile  # type: ignore[assignment]
-    if method.compile == "off":
-        for name, part in parts.items():
-            meter.patch(module.Agent, name, part)
-    if args.algo == "sac":
-        meter.patch(module.ReplayBuffer, "sample", "sampling")
-    meter.patch(torch, "randn", "sampling")
-    meter.patch(torch, "rand", "sampling")
+    module.Runs.compiled = timed_compiled
     meter.patch(module.Runs, "record", "logging")
     meter.patch(module.SummaryWriter, "add_scalar", "logging")
     move = meter.timed("environment", module.Envs.step)
@@ -285,11 +281,25 @@ def flops(k: int, args: Args) -> int:
     return counter.get_total_flops()
 
 
-def matrix_products() -> float:
+def load() -> float:
+    """Processors in use over the last minute"""
+    one_minute, _, _ = os.getloadavg()
+    return one_minute
+
+
+def wait_until_quiet(minutes: float) -> float:
+    """Waits until nothing else computes, or as long as this; returns the load that is left"""
+    until = time.monotonic() + 60 * minutes
+    while load() > QUIET and time.monotonic() < until:
+        time.sleep(5)
+    return load()
+
+
+def matrix_products(dtype=torch.float32) -> float:
     """Floating-point operations a second of products of this machine's default device"""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     n = 1024
-    x = torch.randn(n, n, device=device)
+    x = torch.randn(n, n, device=device).to(dtype)
     multiply(x, 3)  # warm up
     repeats = 20
     began = time.perf_counter()
@@ -384,6 +394,8 @@ def measure(method: Method, processes: list[subprocess.Popen[str]]) -> dict[str,
 
 def main(args: Args) -> None:
     methods = chosen_methods(args)
+    busy = wait_until_quiet(args.patience)
+    half_products = matrix_products(torch.bfloat16)
     processes = [start(method, args) for method in methods]
     rows: list[dict[str, Any]] = []
     for repeat in range(args.repeats):
@@ -398,7 +410,7 @@ def main(args: Args) -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
-    report(methods, rows, args)
+    report(methods, rows, heading(rows, half_products, busy, args), args)
 
 
 # ---------------------------------------------------------------------------------------- the table
@@ -415,7 +427,7 @@ def number(x: float) -> str:
     return f"{x:.0f}" if x >= 1000 else f"{x:.3g}"
 
 
-def report(methods: list[Method], rows: list[dict[str, Any]], args: Args) -> None:
+def report(methods: list[Method], rows: list[dict[str, Any]], title: str, args: Args) -> None:
     rows_of: list[list[dict[str, Any]]] = [[] for _ in methods]
     for row in rows:
         rows_of[row["method"]].append(row)
@@ -436,7 +448,6 @@ def report(methods: list[Method], rows: list[dict[str, Any]], args: Args) -> Non
         cells += [""] * (len(head) - len(cells))
         lines.append(cells)
 
-    title = heading(column(rows, "matrix_products").mean(), args)
     table = Table(*head, title=title)
     for cells in lines:
         table.add_row(*cells)
@@ -467,15 +478,22 @@ def shares(method: Method, rows: list[dict[str, Any]], args: Args) -> list[str]:
     return cells + [f"{share:.0%}" for share in [*parts, rest]]
 
 
-def heading(peak: float, args: Args) -> str:
+def heading(rows: list[dict[str, Any]], half_products: float, busy: float, args: Args) -> str:
     names = ("torch", "gymnasium", "mujoco", "stable_baselines3", "sbx-rl")
     versions = [f"{name} {version(name)}" for name in names if version(name)]
+    products = column(rows, "matrix_products") / 1e9
+    slowest = products.min()
+    fastest = products.max()
+    half = half_products / 1e9
     said = [
         f"{args.algo.upper()}, {args.env}, batch {batch_size(args)}",
-        f"{processor()}, {torch.get_num_threads()} threads, {peak / 1e9:.0f} GFLOP/s in matrix products",
+        f"{processor()}, {torch.get_num_threads()} threads",
+        f"GFLOP/s in matrix products: float32 {slowest:.0f} to {fastest:.0f}, bfloat16 {half:.0f}",
         ", ".join(versions),
         f"{args.repeats} alternations of {args.seconds:g} s, mean and 95 % interval",
     ]
+    if busy > QUIET:
+        said.append(f"NOT a quiet machine: others used {busy:.1f} processors at the start")
     return "; ".join(said)
 
 

@@ -42,11 +42,21 @@ def read_json(file: Path):
     """What a JSON file holds. OSError: it cannot be read. ValueError: it is none."""
     try:
         content = json.loads(read_text(file))
-        # Half of a character can be escaped in JSON, and could not be printed.
-        json.dumps(content, ensure_ascii=False).encode()
+        whole = is_printable(content)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+    if not whole:
+        raise ValueError("has half of a character")
     return content
+
+
+def is_printable(content) -> bool:
+    """Whether JSON holds whole characters: half of one can be escaped in it, and could not be printed"""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_config(file: Path) -> dict:
@@ -146,10 +156,14 @@ def last_step(file: Path) -> int:
     try:
         with open(file, "rb") as stream:
             size = stream.seek(0, 2)
-            stream.seek(max(0, size - 4096))
+            start = max(0, size - 4096)
+            stream.seek(start)
             *lines, _ = stream.read().split(b"\n")
     except OSError:
         return 0
+    if start:
+        # It may begin amid the digits of a return.
+        lines = lines[1:]
     steps = [line.partition(b",")[0] for line in lines]
     known = [int(step) for step in steps if re.fullmatch(b"[0-9]{1,12}", step)]
     return max(known, default=0)

@@ -98,8 +98,12 @@ def load(run_dir: str | Path, checkpoint: str | int = "last") -> Policy:
     if not checkpoints(path):
         raise FileNotFoundError(f"{path} has no checkpoint")
     run.checkpoint = which
-    envs = make_envs(run, 1)
-    policy = Policy(run, envs)
+    try:
+        envs = make_envs(run, 1)
+        policy = Policy(run, envs)
+    except PlotError as error:
+        # Nobody plots here.
+        raise ValueError(str(error)) from error.__cause__
     for env in envs.envs:
         env.close()
     return policy

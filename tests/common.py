@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import sys
 from importlib import util
@@ -14,6 +15,7 @@ import torch
 
 from pmoe import pmoe_sac
 from pmoe.algorithms import ALGORITHMS, load
+from pmoe.envs.suites import SUITES
 from pmoe.plots.runs import Run, find
 
 ROOT = Path(__file__).parent.parent
@@ -64,17 +66,16 @@ LOOPS = [algo for algo in ALGORITHMS if has_own_loop(algo)]
 
 def sac_agent(k=3, seeds=2, obs_size=4, action_size=2, **fields) -> pmoe_sac.Agent:
     """An agent of several seeds, 0, 1, ..."""
-    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
     fields = {**SHORT["sac"], "k": k, **fields}
     args = pmoe_sac.Args(**fields)
-    return pmoe_sac.Agent(args, obs_size, action_size, generators)
+    return pmoe_sac.Agent(args, obs_size, action_size, pmoe_sac.Philox(range(seeds)))
 
 
 def sac_noise(agent, n, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `draw_noise` gives for n states of each seed: normal (S, n, K, A) and uniform (S, n, K)"""
-    seeds, _, _ = agent.log_alpha.shape
-    dtype = agent.log_alpha.dtype
-    action_size = -agent.target_entropy
+    """What `Philox.noise` gives for n states of each seed: normal (S, n, K, A) and uniform (S, n, K)"""
+    seeds, _, _ = agent.temperature.log_alpha.shape
+    dtype = agent.temperature.log_alpha.dtype
+    action_size = -agent.temperature.target
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(seeds, n, agent.draws, action_size, generator=generator, dtype=dtype)
     uniform = torch.rand(seeds, n, agent.draws, generator=generator, dtype=dtype)
@@ -178,10 +179,16 @@ gym.register("ToyUnits-v0", ToyUnits)
 # Suites of other projects
 
 
-def needs(package: str) -> list:
-    """Marks of a test or a parameter: it is of a suite, and skipped where this package is not installed."""
-    is_missing = util.find_spec(package) is None
-    return [pytest.mark.suites, pytest.mark.skipif(is_missing, reason=f"{package} is not installed")]
+PACKAGES = {extra: packages for packages, extra in SUITES.values()}
+
+
+def needs(extra: str) -> list:
+    """Marks of a test or a parameter: it is of a suite, and skipped where this extra of pmoe is not
+    installed, unless PMOE_REQUIRE_SUITES in the environment names it, as in envpool,robotics."""
+    is_installed = all(map(util.find_spec, PACKAGES[extra]))
+    is_required = extra in os.environ.get("PMOE_REQUIRE_SUITES", "").split(",")
+    skip = not is_installed and not is_required
+    return [pytest.mark.suites, pytest.mark.skipif(skip, reason=f"pmoe[{extra}] is not installed")]
 
 
 # Runs

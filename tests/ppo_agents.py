@@ -8,7 +8,7 @@ from common import SHORT
 from torch import Tensor, nn
 from torch import distributions as D
 
-from pmoe.pmoe_ppo import Adam, Agent, Args, Batch
+from pmoe.pmoe_ppo import Adam, Agent, Args, Batch, Philox
 
 BOTH = pytest.mark.parametrize("surrogate", ["mixture", "primitive"])
 
@@ -16,14 +16,13 @@ BOTH = pytest.mark.parametrize("surrogate", ["mixture", "primitive"])
 def ppo_agent(k=3, seeds=2, obs_size=4, action_size=2, **fields) -> Agent:
     """An agent of several seeds, 0, 1, ..., whose V and Q have networks of their own; of the printed networks
     there are tests in test_networks.py"""
-    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
     fields = {**SHORT["ppo"], "k": k, "networks": "separate", **fields}
     args = Args(**fields)
-    return Agent(args, obs_size, action_size, generators)
+    return Agent(args, obs_size, action_size, Philox(range(seeds)))
 
 
 def ppo_noise(agent, n, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `draw_noise` gives for n states of each seed: normal (S, n, K, A) and uniform (S, n, K)"""
+    """What `Philox.noise` gives for n states of each seed: normal (S, n, K, A) and uniform (S, n, K)"""
     seeds, k, action_size = agent.actor.log_std.shape
     dtype = agent.actor.log_std.dtype
     generator = torch.Generator().manual_seed(seed)

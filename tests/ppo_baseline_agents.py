@@ -27,8 +27,7 @@ def make_agent(module=pmoe_ppo, k=3, seeds=(0, 1), obs_size=4, action_size=2, **
     """An agent of an algorithm file of PPO's family"""
     fields = {"num_steps": 50, "minibatch_size": 25, "update_epochs": 2, **fields}
     args = module.Args(k=k, **fields)
-    generators = [generator(seed) for seed in seeds]
-    return module.Agent(args, obs_size, action_size, generators)
+    return module.Agent(args, obs_size, action_size, module.Philox(seeds))
 
 
 def make_various(module, seeds=(0, 1), **fields):

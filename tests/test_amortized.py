@@ -5,23 +5,23 @@ import math
 import numpy as np
 import pytest
 import torch
-from agents import close, make_agent
+from agents import close, is_finite, learning, learns_the_same_alone, make_agent, target_is
 from common import failed, refused, sac_batch, train
 from common_figures import close as near
 from torch import nn
 from torch.distributions import Normal
 
 from pmoe.baselines import amortized_sac
-from pmoe.baselines.amortized_sac import Batch, diversity, vectors
+from pmoe.baselines.amortized_sac import diversity, vectors
 from pmoe.plots import modes, policies, runs
 
 
-def noise_of(agent, n, action_size=2, seed=0):
-    """What `draw_noise` gives for n states of each seed"""
+def noise_of(agent, n, action_size=2, seed=0) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `Philox.noise` gives for n states of each seed; of its uniform numbers none is used"""
     generator = torch.Generator().manual_seed(seed)
-    seeds, _, _ = agent.log_alpha.shape
+    seeds, _, _ = agent.temperature.log_alpha.shape
     shape = (seeds, n, agent.draws)
-    dtype = agent.log_alpha.dtype
+    dtype = agent.temperature.log_alpha.dtype
     normal = torch.randn(*shape, action_size, generator=generator, dtype=dtype)
     return normal, torch.zeros(shape)
 
@@ -106,8 +106,7 @@ def test_actions_that_are_the_same_have_a_finite_gradient():
     agent.actor.mean.bias.data += 50
     loss, d, _ = agent.policy_loss(torch.randn(2, 8, 4), *noise_of(agent, 8), 0.2)
     assert d.min().item() == pytest.approx(-math.log(1e-5))
-    gradients = torch.autograd.grad(loss.sum(), list(agent.actor.parameters()))
-    assert all(x.isfinite().all() for x in gradients)
+    assert is_finite(agent, loss)
 
 
 # The policy
@@ -166,10 +165,10 @@ def learn(agent, obs, updates: int) -> dict:
     action_size = agent.actor.mean.bias.shape[-1]
     for i in range(updates):
         noise = noise_of(agent, n, action_size, seed=i)
-        alpha = agent.log_alpha.detach().exp()
+        alpha = agent.temperature.log_alpha.detach().exp()
         loss, minus_d, figures = agent.policy_loss(obs, *noise, alpha)
         agent.actor_adam.step(loss)
-        agent.alpha_adam.step(agent.temperature_loss(minus_d))
+        agent.temperature.adam.step(agent.temperature.loss(minus_d))
     return figures
 
 
@@ -219,10 +218,6 @@ def test_the_loss_and_its_gradient_by_hand():
 @pytest.mark.parametrize("alpha, value", [(0.5, 0.5), ("auto", 1.0)])
 def test_the_target_has_the_diversity_in_the_entropy_s_place(alpha, value):
     agent = make_agent(amortized_sac, gamma=0.9, alpha=alpha).double()
-    # Critics that are constant
-    for critic, q in ((agent.qf, 0.0), (agent.qf_target, 10.0)):
-        critic.fc3.weight.data.zero_()
-        critic.fc3.bias.data.fill_(q)
     batch = sac_batch(seeds=2, dtype=torch.float64)
     normal, uniform = noise_of(agent, 64)
     next_actions, _ = agent.propose(batch.next_obs, normal[:, :32])
@@ -230,9 +225,7 @@ def test_the_target_has_the_diversity_in_the_entropy_s_place(alpha, value):
     for s in range(2):
         for b in range(32):
             d[s, b] = by_loops(next_actions[s, b])
-    target = batch.reward + 0.9 * (1 - batch.terminated) * (10 + value * d)
-    figures = agent.update(batch, normal, uniform)
-    close(figures["losses/critic"], 2 * target.square().mean((1, 2)), rtol=1e-6)
+    target_is(agent, batch, (normal, uniform), 10 + value * d)
 
 
 @pytest.mark.parametrize("action_size", [1, 3])
@@ -242,8 +235,8 @@ def test_alpha_rises_where_actions_are_too_near_and_falls_where_they_are_too_far
     wanted = math.log(beta * math.sqrt(action_size))
     for offset in (-0.3, 0.0, 0.3):
         d = torch.full((2, 8, 1), wanted + offset)
-        loss = agent.temperature_loss(-d)
-        (gradient,) = torch.autograd.grad(loss.sum(), agent.log_alpha)
+        loss = agent.temperature.loss(-d)
+        (gradient,) = torch.autograd.grad(loss.sum(), agent.temperature.log_alpha)
         # Of alpha (D - wanted), alpha = 1: its descent
         close(gradient, torch.full_like(gradient, offset), rtol=1e-4, atol=1e-6)
 
@@ -281,34 +274,21 @@ def test_it_keeps_two_modes():
     assert left + right > 0.6
 
 
-def test_what_is_learnt_and_what_from():
+def test_the_whole_actor_learns_from_the_policy_loss():
     agent = make_agent(amortized_sac, alpha="auto")
     learnt = {name.partition(".")[0] for name, _ in agent.named_parameters()}
-    assert learnt == {"actor", "qf", "log_alpha"}
+    assert learnt == {"actor", "qf", "temperature"}
     loss, _, figures = agent.policy_loss(torch.randn(2, 8, 4), *noise_of(agent, 8), 0.2)
-    gradients = torch.autograd.grad(loss.sum(), list(agent.actor.parameters()))
-    assert all(x.any() for x in gradients)
+    assert learning(loss.sum(), agent.actor) == {"fc1", "fc2", "mean"}
     assert {figure.shape for figure in figures.values()} == {(2,)}
 
 
 def test_a_seed_learns_the_same_alone_as_among_others():
-    together = make_agent(amortized_sac, seeds=(0, 1, 2), alpha="auto")
-    alone = make_agent(amortized_sac, seeds=(1,), alpha="auto")
-    for i in range(10):
-        batch = sac_batch(seeds=3, seed=i)
-        normal, uniform = noise_of(together, 64, seed=i)
-        together.update(batch, normal, uniform)
-        second = [field[1:2] for field in batch]
-        alone.update(Batch(*second), normal[1:2], uniform[1:2])
-    state = alone.state_dict()
-    for name, x in together.state_dict().items():
-        if x.dim() > 1:
-            x = x.unflatten(0, (3, -1))[1]  # Adam's powers are those of all seeds
-        torch.testing.assert_close(state[name], x, rtol=1e-4, atol=1e-5, msg=name)
+    learns_the_same_alone(amortized_sac, noise_of)
 
 
-def test_actions_that_are_drawn_alike_are_no_farther_apart_than_beta_may_ask():
-    """The arcsine law, whose actions are the farthest apart in one dimension: 1/2 on average"""
+def test_beta_s_limit_is_the_distance_of_actions_of_the_arcsine_law():
+    """In one dimension none that are drawn alike are farther apart: 1/2 on average."""
     generator = torch.Generator().manual_seed(0)
     angle = math.pi * torch.rand(1, 400, 200, 1, generator=generator)
     distance = diversity(angle.cos()).mean().exp().item()
@@ -321,13 +301,14 @@ def test_actions_that_are_drawn_alike_are_no_farther_apart_than_beta_may_ask():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--k", "1"], "--k must be at least 2"),
-        (["--beta", "0"], "--beta must be above 0"),
-        (["--beta", "0.5"], "--beta must be above 0 and below 0.5 for 1 numbers"),
+        ("--env Pendulum-v1 --k 1", "--k must be at least 2"),
+        ("--env Pendulum-v1 --beta 0", "--beta must be above 0"),
+        ("--env Pendulum-v1 --beta 0.5", "--beta must be above 0 and below 0.5 for actions of size 1"),
+        ("--env Bumps-v0 --beta 1.42", "--beta must be above 0 and below 1.41 for actions of size 2"),
     ],
 )
 def test_bad_values_are_one_line(pmoe_here, tmp_path, words, message):
-    refused(pmoe_here("run", "amortized-sac", "--env", "Pendulum-v1", *words), message)
+    refused(pmoe_here("run", "amortized-sac", *words.split()), message)
     assert not list(tmp_path.iterdir())
 
 

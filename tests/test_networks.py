@@ -185,8 +185,8 @@ def test_with_one_primitive_q_learns_in_no_step():
 
 def test_mcp_has_the_printed_networks_too():
     """A trunk of ReLU, a tanh on the means, V one layer on the trunk, which it trains"""
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    agent = perturb(mcp_ppo.Agent(mcp_ppo.Args(k=3, networks="printed"), 4, 2, generators))
+    args = mcp_ppo.Args(k=3, networks="printed")
+    agent = perturb(mcp_ppo.Agent(args, 4, 2, mcp_ppo.Philox([1, 2])))
     actor = agent.actor
     obs = torch.randn(2, 8, 4)
     x = torch.relu(torch.baddbmm(actor.fc1.bias, obs, actor.fc1.weight))

@@ -16,6 +16,7 @@ from pmoe.pmoe_ppo import (
     Batch,
     Drawn,
     Envs,
+    Philox,
     RewardScale,
     Rollout,
     Statistics,
@@ -150,7 +151,7 @@ def test_statistics_are_those_of_all_that_was_seen(cuts, offset, spread, seed):
     times = np.array([1, 2]).reshape(2, 1, 1)
     normal = rng.normal(size=(2, 60, 3)) * times
     x = (offset + spread * normal).astype(np.float32)
-    statistics = Statistics(3, 2 * [torch.Generator()])
+    statistics = Statistics(3, Philox([0, 1]))
     for part in np.split(x, sorted(cuts), 1):
         statistics.update(torch.tensor(part))
 
@@ -180,7 +181,7 @@ def test_rewards_are_divided_by_the_deviation_of_all_discounted_returns():
     rng = np.random.default_rng(0)
     reward = rng.normal(size=(2, 60, 3)) * [[[1]], [[5]]]
     done = rng.random((2, 60, 3)) < 0.1
-    reward_scale = RewardScale(3, 0.9, 2 * [torch.Generator()])
+    reward_scale = RewardScale(3, 0.9, Philox([0, 1]))
     rewards = torch.tensor(reward, dtype=torch.float32).unsqueeze(-1)
     ends = torch.tensor(done, dtype=torch.float32).unsqueeze(-1)
     returns = [discounted_returns(reward[s], done[s], 0.9) for s in range(2)]
@@ -274,8 +275,7 @@ def numbered(n, seeds=2) -> Batch:
 
 def parts_of(n, size, epochs, seeds=2) -> list[Batch]:
     """The minibatches of n rows"""
-    generators = [torch.Generator().manual_seed(seed) for seed in range(seeds)]
-    return list(minibatches(numbered(n, seeds), size, epochs, generators))
+    return list(minibatches(numbered(n, seeds), size, epochs, Philox(range(seeds))))
 
 
 def stream_of(parts) -> torch.Tensor:
@@ -403,7 +403,7 @@ def test_learning_rate_zero_learns_nothing(tmp_path):
     before = ppo_agent(k=2, seeds=2, obs_size=3, action_size=1).state_dict()
     for name in ("actor.mean.weight", "vf.0.weight", "qf.4.weight"):
         (learnt,) = state[name]
-        _, made = before[name]  # by the generators of seeds 0 and 1
+        _, made = before[name]  # of seeds 0 and 1
         assert learnt.equal(made), name
 
 

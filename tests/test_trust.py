@@ -87,6 +87,15 @@ def test_generators_that_all_share_begin_with_the_seed(tmp_path, algo):
     assert (first / "episodes.csv").read_bytes() != (other / "episodes.csv").read_bytes()
 
 
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_an_evaluation_leaves_the_generators_that_all_share(tmp_path, algo):
+    """Else how often a run is evaluated, which has no say in its name, would change what it learns."""
+    fields = {"env_id": "Hidden-v0,where='shared'", **HIDDEN}
+    (often,) = train(algo, tmp_path / "often", **fields | {"eval_every": 50})
+    (once,) = train(algo, tmp_path / "once", **fields | {"eval_every": 10_000})
+    assert (often / "episodes.csv").read_bytes() == (once / "episodes.csv").read_bytes()
+
+
 def test_a_checkpoint_brings_shared_generators_back(tmp_path, monkeypatch):
     path = stopped(monkeypatch, tmp_path)
     random.random()
@@ -100,6 +109,18 @@ def test_a_checkpoint_brings_shared_generators_back(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         train("sac", tmp_path, resume=True)
     assert states == [expected]
+
+
+def test_seeds_that_stand_at_different_steps_are_not_damaged(tmp_path, monkeypatch, capsys):
+    """What they are told must not lead them to delete good runs."""
+    train("sac", tmp_path, total_timesteps=200)
+    train("sac", tmp_path, total_timesteps=100, seed=2)
+    with pytest.raises(SystemExit) as stop:
+        train("sac", tmp_path, num_seeds=2, total_timesteps=300, resume=True)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "seed1 has no checkpoint of step 100, as another seed has" in error
+    assert "one by one" in error
 
 
 # Killed while it finishes
@@ -174,7 +195,6 @@ STATE = [
     "wall_time",
     "csv",
     "learnt",
-    "generator",
     "random_state",
     "actions",
     "obs",
@@ -187,7 +207,6 @@ DAMAGES |= {f"{name} is text": with_value(name, "text") for name in [*STATE[:-1]
 DAMAGES |= {
     "csv lacks a file": with_value("csv", {"episodes": "step,episodic_return,episodic_length\n"}),
     "csv is of something else": with_value("csv", {"episodes": "a,b\n", "eval": "a,b\n"}),
-    "a short generator": with_value("generator", torch.zeros(10, dtype=torch.uint8)),
     "a reshaped weight": in_learnt(lambda x: x.flatten()),
     "a smaller weight": in_learnt(lambda x: x[:, :1]),
     "a weight that is a list": in_learnt(torch.Tensor.tolist),

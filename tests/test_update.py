@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
+from agents import make_constant
 from common import sac_agent, sac_batch, sac_noise
 from torch import nn
 from torch.distributions import Normal, TanhTransform
 from torch.nn.functional import mse_loss
 
-from pmoe.pmoe_sac import Adam, Agent, frequency_loss, primitive_loss
+from pmoe.pmoe_sac import Adam, Agent, Philox, frequency_loss, primitive_loss
 
 # K = 1 is SAC
 
@@ -135,7 +136,7 @@ def test_one_primitive_is_sac(alpha, entropy, backprop):
     for n in (0, 1):
         assert_same(agent.qf.fc2, n, sac.critics[n][2])
         assert_same(agent.qf_target.fc2, n, sac.targets[n][2])
-    torch.testing.assert_close(agent.log_alpha.item(), sac.log_alpha.item(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(agent.temperature.log_alpha.item(), sac.log_alpha.item(), rtol=1e-6, atol=1e-9)
 
 
 # What learns from what
@@ -155,7 +156,7 @@ def test_parameters_are_what_is_learnt(alpha):
     """Who clips, counts or regularises agent.parameters() meets no state of an optimiser."""
     agent = sac_agent(alpha=alpha)
     learnt = {name for name, _ in agent.named_parameters()}
-    expected = {"log_alpha"} if alpha == "auto" else set()
+    expected = {"temperature.log_alpha"} if alpha == "auto" else set()
     expected |= {f"actor.{name}" for name, _ in agent.actor.named_parameters()}
     expected |= {f"qf.{name}" for name, _ in agent.qf.named_parameters()}
     assert learnt == expected
@@ -165,14 +166,14 @@ def test_parameters_are_what_is_learnt(alpha):
     agent.update(sac_batch(seeds=2), *sac_noise(agent, 64))
     moved = {name for name, parameter in agent.named_parameters() if not parameter.equal(before[name])}
     assert moved <= expected
-    assert "log_alpha" in moved or alpha != "auto"
+    assert "temperature.log_alpha" in moved or alpha != "auto"
 
 
 def test_the_state_of_adam_is_saved_and_brought_back():
     """In buffers, so that a checkpoint of the agent's state_dict has it"""
     agent = sac_agent(alpha="auto")
-    for name in ("actor_adam", "qf_adam", "alpha_adam"):
-        adam = getattr(agent, name)
+    for name in ("actor_adam", "qf_adam", "temperature.adam"):
+        adam = agent.get_submodule(name)
         assert list(adam.parameters()) == []
         for buffer, _ in adam.named_buffers():
             assert f"{name}.{buffer}" in agent.state_dict()
@@ -262,7 +263,7 @@ def test_each_loss_trains_its_part_and_no_other(monkeypatch, backprop):
 
     monkeypatch.setattr(Adam, "step", spy)
     agent.update(sac_batch(seeds=2), *sac_noise(agent, 64))
-    assert trained == [{"qf"}, {"actor"}, {"log_alpha"}]
+    assert trained == [{"qf"}, {"actor"}, {"temperature"}]
 
 
 # The losses, by hand
@@ -305,13 +306,6 @@ def test_the_minimum_of_the_frequency_loss_is_how_often_each_primitive_is_best()
     torch.testing.assert_close(logits.softmax(-1), share, rtol=0, atol=2e-3)
 
 
-def make_constant(critic, value):
-    """A critic that finds everything worth this value"""
-    with torch.no_grad():
-        critic.fc3.weight.zero_()
-        critic.fc3.bias.fill_(value)
-
-
 def test_bellman_target_by_hand():
     """Of a transition that the time limit cut, and of one that terminated"""
     agent = sac_agent(seeds=1, gamma=0.9, alpha=0.5)
@@ -335,7 +329,8 @@ def test_the_target_takes_the_smaller_of_both_critics():
     make_constant(agent.qf_target, 10.0)
     with torch.no_grad():
         agent.qf_target.fc3.bias[1] = -3.0
-    batch = sac_batch(size=2)._replace(reward=torch.zeros(1, 2, 1), terminated=torch.zeros(1, 2, 1))
+    zeros = torch.zeros(1, 2, 1)
+    batch = sac_batch(size=2)._replace(reward=zeros, terminated=zeros)
     normal, uniform = sac_noise(agent, 2)
     loss, _ = agent.critic_loss(batch, normal, uniform, torch.tensor(0.0))
     torch.testing.assert_close(loss.item(), 2 * 9.0)
@@ -388,14 +383,14 @@ def test_temperature_loss_by_hand():
     """Its gradient in log alpha is alpha (entropy - target), and nothing of it reaches the policy."""
     agent = sac_agent(seeds=2, alpha="auto")
     with torch.no_grad():
-        agent.log_alpha[1] = math.log(3.0)
+        agent.temperature.log_alpha[1] = math.log(3.0)
     log_prob = torch.tensor([[[1.0], [2.0]], [[-5.0], [-7.0]]], requires_grad=True)
-    loss = agent.temperature_loss(log_prob)
+    loss = agent.temperature.loss(log_prob)
     target_entropy = -2
     expected = torch.tensor([-1.5 - target_entropy, 3 * (6.0 - target_entropy)])
     torch.testing.assert_close(loss, expected)
     loss.sum().backward()
-    torch.testing.assert_close(agent.log_alpha.grad.flatten(), expected)
+    torch.testing.assert_close(agent.temperature.log_alpha.grad.flatten(), expected)
     assert log_prob.grad is None
 
 
@@ -406,7 +401,7 @@ def test_temperature_rises_where_the_entropy_is_too_low():
         # Nearly deterministic: an entropy far below -2
         log_std.sub_(10)
     agent.update(sac_batch(), *sac_noise(agent, 64))
-    assert agent.log_alpha.item() > 0
+    assert agent.temperature.log_alpha.item() > 0
 
 
 def test_alpha_zero_is_no_entropy_bonus():
@@ -453,11 +448,11 @@ def test_adam_is_that_of_torch():
 def test_adams_of_an_agent_count_their_own_steps():
     """A step of one leaves the others' state as it is; all have the agent's learning rate."""
     agent = sac_agent(seeds=1, alpha="auto", learning_rate=0.02)
-    loss = agent.log_alpha.flatten()
-    agent.alpha_adam.step(loss)
-    agent.alpha_adam.step(loss.clone())
-    torch.testing.assert_close(agent.log_alpha.item(), -0.04)
-    assert agent.alpha_adam.powers0[0].item() == pytest.approx(0.81)
+    loss = agent.temperature.log_alpha.flatten()
+    agent.temperature.adam.step(loss)
+    agent.temperature.adam.step(loss.clone())
+    torch.testing.assert_close(agent.temperature.log_alpha.item(), -0.04)
+    assert agent.temperature.adam.powers0[0].item() == pytest.approx(0.81)
     for adam in (agent.actor_adam, agent.qf_adam):
         assert adam.learning_rate == 0.02
         assert adam.powers0.eq(1).all()
@@ -473,7 +468,7 @@ def test_adams_of_an_agent_count_their_own_steps():
 )
 def test_a_seed_learns_the_same_alone_as_among_others(fields):
     together = sac_agent(seeds=3, **fields)
-    alone = Agent(together.args, 4, 2, [torch.Generator().manual_seed(1)])
+    alone = Agent(together.args, 4, 2, Philox([1]))
     for i in range(20):
         batch = sac_batch(seeds=3, seed=i)
         normal, uniform = sac_noise(together, 64, i)
