@@ -9,6 +9,7 @@ import io
 import os
 import re
 import sys
+import typing
 from collections.abc import Mapping
 from enum import Enum
 from importlib import import_module, metadata, util
@@ -20,7 +21,17 @@ import typer
 
 from . import algorithms, files
 from .algorithms import ALGORITHMS, AlgorithmError, is_algorithm, nearest
-from .grid.read import GridError, as_flags, as_it_stands, read_grid
+from .files import exports
+from .grid.read import (
+    GridError,
+    as_flags,
+    as_it_stands,
+    described,
+    field_of,
+    number_of,
+    read_grid,
+    read_plot,
+)
 
 app = typer.Typer(
     help="Mixture-of-experts policies for deep reinforcement learning: train, evaluate, compare.",
@@ -247,7 +258,7 @@ def parse(args_type: type, argv: list[str], algo: str):
     except SystemExit as stop:
         if stop.code != 2:
             raise
-        fail(first_paragraph(box.getvalue()))
+        fail(plainly(first_paragraph(box.getvalue()), args_type))
     if unknown:
         options = ["--" + field.name.replace("_", "-") for field in dataclasses.fields(args_type)]
         near = nearest(unknown[0], [*options, "--env", "--config"])
@@ -256,11 +267,11 @@ def parse(args_type: type, argv: list[str], algo: str):
 
 
 def whole_number(text: str) -> int:
-    """Of 1e6 a million; ValueError: it is no whole number"""
+    """Of 1e6 a million, as in a grid; ValueError: it is no whole number"""
     with contextlib.suppress(ValueError):
-        number = float(text)
-        if number.is_integer() and "e" in text.lower():
-            return int(number)
+        value = number_of(text)
+        if type(value) is int:
+            return value
     return int(text)
 
 
@@ -269,10 +280,32 @@ def first_paragraph(box: str) -> str:
     text = []
     for line in box.splitlines()[1:]:
         content = line.strip("│ ")
-        if not content or content[0] in "─╰":
+        if content.strip("─╰╯-"):
+            text.append(content)
+        # Where a terminal is ASCII's, a rule is below the title as well.
+        elif text:
             break
-        text.append(content)
     return " ".join(text) or box
+
+
+def plainly(message: str, args_type: type) -> str:
+    """What tyro says of a value that is of another kind than its option, or is missing, as `check` of an
+    algorithm's file would say it; another message as it is"""
+    patterns = (
+        r"Error parsing --(?P<name>[\w-]+): .*'(?P<value>[^']*)'\]?\.?$",
+        r"invalid choice '(?P<value>[^']*)' for argument '--(?P<name>[\w-]+)'",
+    )
+    hints = typing.get_type_hints(args_type)
+    for pattern in patterns:
+        found = re.match(pattern, message)
+        hint = hints.get(field_of(found["name"])) if found else None
+        # An option of a fork's may be of a kind that has no words here.
+        if found and described(hint):
+            return f"--{found['name']} must be {described(hint)}, not {found['value']!r}"
+    missing = re.match(r"Missing value for argument '([\w/-]+)'", message)
+    if missing:
+        return f"{missing[1]} needs a value"
+    return message
 
 
 def load_env_module(env_id: str) -> None:
@@ -412,13 +445,41 @@ def evaluate(
 
 @app.command()
 def export(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE.onnx | FILE.pt2", help="ONNX, or torch.export's.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="A run directory and FILE.onnx or FILE.pt2, for a policy; folders of runs, or a grid's TOML "
+            "file, for curves.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE.csv", help="For curves; FILE.runs.csv is written beside it."
+        ),
+    ] = None,
     checkpoint: Annotated[str, typer.Option(metavar=CHECKPOINT, help=WHICH)] = "last",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a trained policy as one file for other programs, as in `pmoe export RUN_DIR policy.onnx`:
-    observations in, actions within the environment's bounds out."""
+    observations in, actions within the environment's bounds out. Or write the curves of many runs, as in
+    `pmoe export runs/ -o table.csv`: two small files, which `pmoe plot table.csv` reads like the runs."""
+    if out is None:
+        if len(paths) != 2:
+            fail("give RUN_DIR FILE.onnx, for a policy, or PATH... -o FILE.csv, for the curves of runs")
+        run_dir, file = paths
+        export_policy(run_dir, file, checkpoint, overwrite)
+        return
+    if checkpoint != "last":
+        fail("--checkpoint is for a policy: pmoe export RUN_DIR FILE.onnx")
+    export_runs(paths, out, overwrite)
+
+
+def export_policy(run_dir: Path, file: Path, checkpoint: str, overwrite: bool) -> None:
+    """Writes a policy as an .onnx or a .pt2 file."""
+    if file.suffix == ".csv":
+        fail(f"{file}: curves need -o, as in `pmoe export {run_dir} -o {file}`")
     if file.suffix not in (".onnx", ".pt", ".pt2"):
         fail(f"{file}: give the name of an .onnx or a .pt2 file")
     if not file.absolute().parent.is_dir():
@@ -443,6 +504,48 @@ def export(
     print(f"wrote {file}: {words}; it does as the policy does on {CHECKS} random observations")
 
 
+def export_runs(paths: list[Path], file: Path, overwrite: bool) -> None:
+    """Writes the curves of runs as FILE.csv and FILE.runs.csv."""
+    if file.suffix != ".csv" or file.name.endswith(exports.ENDING):
+        fail(f"-o {file}: give the name of a .csv file, as in table.csv")
+    if not file.absolute().parent.is_dir():
+        fail(f"-o {file}: there is no folder {file.parent}")
+    beside = exports.runs_file(file)
+    for each in (file, beside):
+        if each.exists() and not overwrite:
+            fail(f"{each} exists; --overwrite replaces an export")
+        # A run's eval.csv, say, is nothing to replace.
+        if each.exists() and not exports.begins_as_export(each):
+            fail(f"{each} exists, and is no export")
+    folders = []
+    for path in paths:
+        begun, _ = asked_at(path, None)
+        folders += begun
+    if not folders:
+        fail("there is nothing to export yet")
+    from .plots.export import report
+    from .plots.runs import PlotError
+
+    try:
+        notes, summary = report(folders, file)
+    except PlotError as error:
+        fail(str(error))
+    for note in notes:
+        print(f"note {note}")
+    print(f"wrote {file}, {beside}: {summary}")
+
+
+def asked_at(path: Path, run_dir: str | None) -> tuple[list[Path], dict]:
+    """The runs that a path of the command line means, those of a grid that have begun, and what its [plot]
+    asks for"""
+    if path.suffix != ".toml" or not path.is_file():
+        return [path], {}
+    asked = read_grid(path, run_dir)
+    begun = [run for run in asked.paths if run.exists()]
+    print(f"{path}: {len(begun)} of {len(asked.paths)} runs have begun")
+    return begun, asked.plot
+
+
 def check_checkpoint(checkpoint: str) -> None:
     if checkpoint not in ("last", "best") and not (checkpoint.isascii() and checkpoint.isdecimal()):
         fail(f"--checkpoint must be last, best or a step, not {checkpoint!r}")
@@ -453,6 +556,7 @@ def show_written(files: list[Path]) -> None:
 
 
 POLICIES = "Trained policies"
+NO_POLICIES = ("auc", "profile", "reference", "metric")  # what of a grid's [plot] an export can show
 
 
 class Center(str, Enum):
@@ -475,7 +579,10 @@ class Axis(str, Enum):
 def plot(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="PATH...", help="Folders of runs, finished or not, or a grid's TOML file."),
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders of runs, finished or not, a grid's TOML file, or what `pmoe export` wrote.",
+        ),
     ] = None,
     auc: Annotated[
         bool,
@@ -597,9 +704,11 @@ def plot(
         ),
     ] = False,
     metric: Annotated[
-        Metric,
-        typer.Option(help="Returns of evaluations or of training episodes, or success of evaluations."),
-    ] = Metric.eval,
+        Metric | None,
+        typer.Option(
+            help="Returns of evaluations or of training episodes, or success of evaluations; default: eval."
+        ),
+    ] = None,
     center: Annotated[
         Center, typer.Option(help="Average over seeds by the mean, or by the interquartile mean.")
     ] = Center.mean,
@@ -645,20 +754,23 @@ def plot(
     part = {"from": first, "to": last, "moments": read_moments(moments)}
     files = []
     folders = []
-    default_reference = None
+    plots = []
     for path in paths or []:
-        if path.suffix != ".toml" or not path.is_file():
-            folders.append(path)
-            continue
-        asked = read_grid(path, run_dir)
-        begun = [run for run in asked.paths if run.exists()]
-        print(f"{path}: {len(begun)} of {len(asked.paths)} runs have begun")
+        begun, asked = asked_at(path, run_dir)
+        beside = exports.grid_in(path)
+        if beside:
+            asked = {name: x for name, x in read_plot(beside).items() if name in NO_POLICIES}
+            print(f"{beside}: of its [plot], what needs no policies")
         folders += begun
         for name in figures:
-            figures[name] = figures[name] or asked.plot.get(name, False)
-        for name, value in part.items():
-            part[name] = asked.plot.get(name) if value is None else value
-        default_reference = asked.plot.get("reference")
+            figures[name] = figures[name] or asked.get(name, False)
+        if asked:
+            plots.append(asked)
+    for name, value in part.items():
+        part[name] = agreed(plots, name) if value is None else value
+    default_reference = None if reference else agreed(plots, "reference")
+    if metric is None:
+        metric = Metric(agreed(plots, "metric") or "eval")
     if paths and not folders:
         fail("there is nothing to draw yet")
     if only_primitives is not None and not figures["trajectories"]:
@@ -704,6 +816,16 @@ def plot(
         files += of_gradients.report(out)
         files += stationary.report(out)
     show_written(files)
+
+
+def agreed(plots: list[dict], name: str):
+    """What all [plot] say of an option; None where they differ, and a line says so, or where none says
+    anything"""
+    values = [asked.get(name) for asked in plots]
+    if all(value == values[0] for value in values):
+        return values[0] if values else None
+    print(f"the [plot] of these files differ in {name}, which is left out: --{name} says what to take")
+    return None
 
 
 def read_moments(text: str | None) -> list[int] | None:

@@ -6,13 +6,13 @@ arXiv 2104.09122. The bootstrap draws runs, in each environment and method among
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ..terminal import tracked
-from .runs import CURVES, PlotError, Run, by_method, grouped
+from .runs import CURVES, RANGES, PlotError, Run, by_method, grouped
 from .stats import CENTERS, auc, bootstrap, improvement, improvement_interval, mean_interval
 from .tables import number, with_interval, write, write_csv
 
@@ -21,6 +21,11 @@ FOOT = (
     "Intervals: 95 %, bootstrap over runs, widened for few of them; of P(better) Wilson's "
     "(docs/comparing.md)."
 )
+FINAL = {  # what is compared at the last step, and its digits: a share is at most 1
+    "eval": ("final return", 1),
+    "train": ("final return", 1),
+    "success": ("final success", 3),
+}
 Pairs = list[
     tuple[np.ndarray, np.ndarray]
 ]  # areas of a method and of the reference in each task, (..., n), (..., m)
@@ -40,6 +45,7 @@ class Task:
     last: float  # to here
     methods: dict[str, list[Run]]  # the reference first
     base: str  # the reference method; empty where it has no runs
+    found: dict = field(default_factory=dict, compare=False)  # by method and first step what `means` gives
 
     @property
     def size(self) -> str:
@@ -66,8 +72,10 @@ class Task:
 
     def means(self, method: str, start: float) -> np.ndarray:
         """Mean returns (n,) of a method's runs from a step to the last"""
-        areas = [auc(run.steps, run.returns, start, self.last) for run in self.methods[method]]
-        return np.array(areas)
+        if (method, start) not in self.found:
+            areas = [auc(run.steps, run.returns, start, self.last) for run in self.methods[method]]
+            self.found[method, start] = np.array(areas)
+        return self.found[method, start]
 
 
 def compare(
@@ -170,7 +178,7 @@ def reference_name(runs: list[Run], given: str) -> str:
     methods = {run.method: [run] for run in runs}
     if named(methods, given):
         return given
-    folders = {run.path.resolve().parent.name: run.method for run in runs}
+    folders = {run.folder: run.method for run in runs}
     plain = given.lower() in {f"{run.algo}-k{run.args['k']}" for run in runs}
     if given in folders and not plain:
         return folders[given]
@@ -208,9 +216,11 @@ def better(pairs: Pairs) -> tuple[float, float, float]:
     return float(np.mean(estimates)), float(low), float(high)
 
 
-def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str, float]:
+def against(
+    tasks: list[Task], labels: list[str], center: Callable, least: float = -np.inf
+) -> dict[str, float]:
     """A method, by its label in each task, against the references there: `percent` and `better`, with _low
-    and _high"""
+    and _high. An area is `least` or more: 0 or, where returns may be negative, minus infinity"""
     figures = dict.fromkeys(("percent", "percent_low", "percent_high"), np.nan)
     figures |= dict.fromkeys(("better", "better_low", "better_high"), np.nan)
     bases = [task.base for task in tasks]
@@ -224,7 +234,7 @@ def against(tasks: list[Task], labels: list[str], center: Callable) -> dict[str,
         return figures
 
     strata = [areas for pair in pairs for areas in pair]
-    low, high = bootstrap(strata, lambda drawn: percent(paired(drawn), center))
+    low, high = bootstrap(strata, lambda drawn: percent(paired(drawn), center)).clip(least)
     figures |= {"percent_low": float(low), "percent_high": float(high)}
     probability, low, high = better(pairs)
     return figures | {"better": probability, "better_low": low, "better_high": high}
@@ -335,7 +345,7 @@ def report(
         if len(pool) == 1:
             continue
         methods, missing = common_methods(pool)
-        table, some = pool_table(pool, methods, center)
+        table, some = pool_table(pool, methods, center, metric)
         tables.append(table)
         records += some
         found += missing
@@ -376,15 +386,16 @@ def run_records(tasks: list[Task], metric: str) -> list[dict]:
 def task_table(task: Task, center: str, metric: str) -> tuple[tuple, list[dict]]:
     """The table of one environment, and its records"""
     other = "iqm" if center == "mean" else "mean"
-    head = ["method", "n", f"AUC, {center_name(center)} (95 %)", f"AUC, {center_name(other)}", "final return"]
+    final, digits = FINAL[metric]
+    head = ["method", "n", f"AUC, {center_name(center)} (95 %)", f"AUC, {center_name(other)}", final]
     if task.base:
         head += [f"% of {task.base} (95 %)", f"P(better than {task.base}) (95 %)"]
     records = []
     rows = []
     for method, group in task.methods.items():
         record = task_record(task, method, center, metric)
-        area = with_interval(record[center], record["low"], record["high"])
-        row = [method, str(len(group)), area, number(record[other]), number(record["final"])]
+        area = with_interval(record[center], record["low"], record["high"], digits)
+        row = [method, str(len(group)), area, number(record[other], digits), number(record["final"], digits)]
         if task.base:
             row += comparison(record)
         records.append(record)
@@ -397,28 +408,32 @@ def task_table(task: Task, center: str, metric: str) -> tuple[tuple, list[dict]]
 def task_record(task: Task, method: str, center: str, metric: str) -> dict:
     """The figures of a method in one environment"""
     areas = task.areas(method)
-    low, high = bootstrap([areas], lambda drawn: CENTERS[center](drawn[0]))
+    least, most = RANGES[metric]
+    low, high = bootstrap([areas], lambda drawn: CENTERS[center](drawn[0])).clip(least, most)
     record = {"environment": task.env, "steps": task.budget, "first": int(task.first), "last": int(task.last)}
     record |= {"method": method, "n": len(areas), "center": center, "low": low, "high": high}
     for name, function in CENTERS.items():
         record[name] = function(areas)
     record["final"] = task.finals(method, metric).mean()
     record["reference"] = task.base
-    return record | against([task], [method], CENTERS[center])
+    return record | against([task], [method], CENTERS[center], least)
 
 
-def pool_table(pool: list[Task], methods: dict[str, list[str]], center: str) -> tuple[tuple, list[dict]]:
+def pool_table(
+    pool: list[Task], methods: dict[str, list[str]], center: str, metric: str
+) -> tuple[tuple, list[dict]]:
     """The table of several environments, and its records"""
     first = pool[0]
     base = first.methods[first.base][0].name
     envs = ", ".join(task.env for task in pool)
+    least, _ = RANGES[metric]
     records = []
     rows = []
     for method, labels in methods.items():
         n = sum(len(task.methods[label]) for task, label in zip(pool, labels))
         record = {"environment": envs, "steps": first.budget, "method": method}
         record |= {"n": n, "center": center, "reference": base}
-        record |= against(pool, labels, CENTERS[center])
+        record |= against(pool, labels, CENTERS[center], least)
         records.append(record)
         rows.append([method, str(n), *comparison(record)])
     percents = f"% of {base}, {center_name(center)} (95 %)"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..terminal import tracked
-from .runs import CURVES, PlotError, Run, by_method
+from .runs import CURVES, RANGES, PlotError, Run, by_method
 from .stats import CENTERS, bootstrap_curves, trapezoids
 from .style import TITLE, legend_below, method_handles, panels, pyplot, save, steps_axis, styles, wrapped
 
@@ -93,7 +93,7 @@ def plot(
                 continue
             notes += cut(f"{env}, {method}", group, metric)
             middle = CENTERS[center](curves.T)
-            interval = bootstrap_curves(curves, CENTERS[center])
+            interval = bootstrap_curves(curves, CENTERS[center]).clip(*RANGES[metric])
             lines[env][method] = Line(points, curves, middle, interval)
     if not any(lines.values()):
         reasons = "; ".join(notes) or "no runs"

@@ -109,7 +109,7 @@ def sample_gradients(label: str, dims: int, samples: int, generator) -> tuple[li
     """Ascent directions (samples, ...) for each group of parameters, and critic evaluations a sample"""
     module, options = ESTIMATORS[label]
     args = module.Args(k=K, alpha=ALPHA, **options)
-    agent = module.Agent(args, 1, dims, [torch.Generator()]).double()
+    agent = module.Agent(args, 1, dims, module.Philox([0])).double()
     agent.qf = Known()
 
     # The parameters of each sample are leaves of their own, so that each has its gradient.

@@ -26,7 +26,7 @@ from .policies import (
     primitive_count,
     trained,
 )
-from .runs import PlotError, Run, by_method, folders, grouped, name_methods, new_run
+from .runs import PlotError, Run, by_method, grouped, name_methods, new_run, search
 from .tables import plus_minus, show, write
 
 HEAD_ONE = ["environment", "step", "episodes", "mean", "std", "min", "max"]
@@ -136,7 +136,8 @@ def mean_action(actor, obs: Tensor, squashed: bool) -> Tensor:
 def find(paths: list[Path], checkpoint: str = "last") -> tuple[list[Run], list[str]]:
     """The runs at and below the paths whose policies can be loaded, and notes on others. PlotError: there are
     none."""
-    directories, notes = folders(paths)
+    directories, exports, notes = search(paths)
+    notes += [f"{file} is an export, which has no policies" for file in exports]
     runs = []
     for directory in tracked(directories, "loading policies"):
         try:
@@ -197,6 +198,11 @@ def report(
         show(title, head, [row_of(runs[0], returns[runs[0].path, noises[0]])])
         return [], notes
     notes += unfinished(runs)
+    # Some environments tell nothing but success: where other runs have some, a run without any has none.
+    telling = {run.env for run in runs if run.success}
+    for run, noise in product(runs, noises):
+        if run.env in telling:
+            run.success.setdefault(noise, np.zeros(2))
     records = []
     tables = []
     for env, methods in by_method(runs).items():

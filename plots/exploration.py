@@ -17,9 +17,8 @@ from ..terminal import spans, tracked
 from .curves import resample
 from .policies import stem
 from .runs import PlotError, Run, by_method
-from .stats import bootstrap, mean
 from .style import panels, pyplot, save, steps_axis, styles, wrapped
-from .tables import number, with_interval, write
+from .tables import mean_cell, number, write
 from .trajectories import make_world, plot_plane, plot_region, reaching
 
 STEPS = 10_000  # whose paths are shown
@@ -186,15 +185,8 @@ def cells_of(each: list[dict]) -> list[str]:
     cells = []
     for name, most in MOST.items():
         values = [x[name] for x in each]
-        cells.append(mean_cell(values, most))
+        cells.append(mean_cell(values, least=0, most=most))
     return cells
-
-
-def mean_cell(values: list[float], most: float) -> str:
-    """The mean of those that are known, with its interval as far as that is possible: from 0 to `most`"""
-    known = np.array([x for x in values if not np.isnan(x)] or [np.nan])
-    low, high = bootstrap([known], lambda x: mean(x[0])).clip(0, most)
-    return with_interval(known.mean(), low, high)
 
 
 # The figure

@@ -82,7 +82,7 @@ def report(
 
 
 def summary(notes: list[str]) -> str:
-    """Why there is nothing to plot, the first reasons of many"""
+    """Why there are no runs, the first reasons of many"""
     if len(notes) <= 4:
         return "; ".join(notes)
     return "; ".join([*notes[:3], f"and {len(notes) - 3} more"])
@@ -93,9 +93,15 @@ def analyse(runs: list[Run], out: Path, analyses: Sequence) -> tuple[list[Path],
     files = []
     notes = []
     failures = []
-    for analysis in analyses:
+    with_policies = [run for run in runs if not run.export]
+    exports = dict.fromkeys(str(run.export) for run in runs if run.export)
+    if analyses and exports:
+        where = ", ".join(exports)
+        lines = notes if with_policies else failures
+        lines.append(f"exports have no policies, whose figures need run directories: {where}")
+    for analysis in analyses if with_policies else []:
         try:
-            written, found = analysis(runs, out)
+            written, found = analysis(with_policies, out)
         except OptionError:
             raise
         except PlotError as error:

@@ -49,9 +49,8 @@ from .policies import (
     within_bounds,
 )
 from .runs import PlotError, Run, by_method, grouped
-from .stats import bootstrap, mean
 from .style import legend_below, pyplot, save, wrapped
-from .tables import number, with_interval, write
+from .tables import mean_cell, number, write
 
 ENOUGH = 0.05  # share of the episodes from which on a mode counts
 RESOLUTION = 0.1  # with which actions are seen; they lie in [-1, 1]
@@ -363,15 +362,15 @@ def row_of(group: list[tuple[Run, Measures]], total: int) -> list[str]:
     found = [m for _, m in group]
     counts = [count_modes(m.ends) for m in found]
     each = " ".join(map(str, counts))
-    cells = [run.env, run.method, str(len(group)), each, estimated(counts, 1)]
+    cells = [run.env, run.method, str(len(group)), each, mean_cell(counts, 1, 0, total)]
     cells.append(average([m.different for m in found], 1))
     cells.append(average([m.starved for m in found], 1))
     cells.append(average([100 * share_of_none(m.ends) for m in found], 0))
     cells.append(average([mode_entropy(m.ends, total) for m in found], 2))
-    cells.append(estimated([m.information for m in found], 2))
+    cells.append(mean_cell([m.information for m in found], 2, 0, 1))
     cells.append(average([m.sigma.mean() for m in found], 2))
     cells.append(average([m.q_ratio for m in found], 2))
-    cells.append(estimated([m.returns[0].mean() for m in found], 2))
+    cells.append(mean_cell([m.returns[0].mean() for m in found], 2))
     return cells
 
 
@@ -383,15 +382,6 @@ def average(values: list, digits: int) -> str:
     """Of those that are numbers; – if none is"""
     usable = [x for x in values if not np.isnan(x)]
     return number(float(np.mean(usable)), digits) if usable else "–"
-
-
-def estimated(values: list, digits: int) -> str:
-    """The same, with an interval where there are three or more"""
-    usable = np.array([x for x in values if not np.isnan(x)], float)
-    if not len(usable):
-        return "–"
-    low, high = bootstrap([usable], lambda strata: mean(strata[0]))
-    return with_interval(float(usable.mean()), float(low), float(high), digits)
 
 
 def records_of(run: Run, m: Measures, total: int) -> list[dict]:
@@ -448,9 +438,9 @@ def plot(panels: list[tuple], modes: int, file: Path) -> list[Path]:
     marks = []
     for primitive, colour in enumerate(colours(most)):
         marks.append(plt.Line2D([], [], marker="o", linestyle="none", color=colour, label=str(primitive)))
-    legend_below(figure, marks, "primitive" if most > 1 else None)
-    title = f"{run.env}, actions drawn as in training"
-    figure.suptitle(wrapped(title, int(16 * size[0])), fontsize=8)
+    # No title above all panels: where these are square, the layout puts it over theirs.
+    title = f"{run.env}, actions drawn as in training" + (", by primitive" if most > 1 else "")
+    legend_below(figure, marks, wrapped(title, int(16 * size[0])))
     return save(figure, file)
 
 

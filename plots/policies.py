@@ -473,13 +473,15 @@ def responsible(action: Tensor, mean: Tensor, log_std: Tensor, log_w: Tensor, ge
 
 def agent_of(run: Run, envs):
     """The agent of a run, with its trained actor, for all `envs`; what is learnt beside the actor is not the
-    run's."""
+    run's. PlotError: there is none."""
     module = algorithm(run)
+    # Files of before commit 7ba53e6 take a list of generators.
+    rng = module.Philox([0]) if hasattr(module, "Philox") else [Generator()]
     names = {field.name for field in fields(module.Args)}
     args = {name: value for name, value in run.args.items() if name in names}
     args = module.Args(**args | {"num_seeds": 1})
     try:
-        agent = module.Agent(args, envs.obs_size, envs.action_size, [Generator()])
+        agent = module.Agent(args, envs.obs_size, envs.action_size, rng)
     except Exception as error:  # an option may be of any kind
         reason = f"its config.json makes no agent ({type(error).__name__}: {error})"
         raise PlotError(f"{run.path}: {reason}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from ..algorithms import nearest
-from ..files import HIGHEST, read_config, read_done, read_text, visible
+from ..files import HIGHEST, exports, read_config, read_done, read_text, visible
 from ..terminal import spans, tracked
 
 FILES = {  # by --metric
@@ -19,6 +19,8 @@ FILES = {  # by --metric
     "train": ("episodes.csv", "episodic_return"),
     "success": ("eval.csv", "success"),
 }
+ANY = (-np.inf, np.inf)
+RANGES = {"eval": ANY, "train": ANY, "success": (0, 1)}  # what its means can be
 CURVES = {"eval": "evaluation", "train": "training", "success": "success"}  # what a curve is called
 NAMES = {  # in the papers' legends; with one primitive `sac` is SAC, `ppo` PPO
     "sac": "PMOE-SAC",
@@ -71,7 +73,9 @@ class Run:
     method: str = ""  # what it is called: as `name_methods` does, or the user
     checkpoint: str = "last"  # which policy is asked for: the last, the best, that of a step
     policy: tuple | None = None  # step and actor, as `policies.trained` has loaded them
+    untold: str = ""  # why it has no curve of success, which may be as it never had any
     success: dict = field(default_factory=dict)  # by sigma: shares (2,) of `pmoe eval`'s episodes
+    export: Path | None = None  # the file that it was read from, if not its directory
 
     @property
     def env(self) -> str:
@@ -92,10 +96,16 @@ class Run:
         return bool(self.args.get("anneal_lr", False))
 
     @property
+    def folder(self) -> str:
+        """The name of the directory that its seeds are in"""
+        # Where an export was written is not where it is read.
+        path = self.path if self.export else self.path.resolve()
+        return path.parent.name
+
+    @property
     def tag(self) -> str:
         """What its directory's name says beside algorithm and K"""
-        folder = os.fsencode(self.path.resolve().parent.name)
-        name = folder.decode(errors="replace")
+        name = os.fsencode(self.folder).decode(errors="replace")
         plain = f"{self.algo}-k{self.args['k']}"
         return name.removeprefix(plain).removeprefix("-")
 
@@ -139,39 +149,90 @@ def grouped(items: Iterable, key: Callable) -> dict:
 
 
 def find(paths: list[Path], metric: str = "eval") -> tuple[list[Run], list[str]]:
-    """The runs below the paths that have a curve, and notes on what has none."""
-    directories, notes = folders(paths)
+    """The runs below the paths and in exports there that have a curve, and notes on what has none. PlotError:
+    an export is damaged, or has no such curve, or two have the same run."""
+    directories, files, notes = search(paths)
+    if files and metric == "train":
+        raise PlotError(f"--metric train: {files[0]} is an export, which has no training episodes")
     runs = []
     for directory in tracked(directories, "reading runs"):
         try:
-            run = read(directory, metric)
+            runs.append(read(directory, metric))
         except PlotError as error:
             notes.append(f"{directory}: {error}; left out")
-        else:
-            runs.append(run)
+    for file, record in records_of(files):
+        try:
+            runs.append(read_record(file, record, metric))
+        except PlotError as error:
+            notes.append(f"{record.path}: {error}; left out")
+    runs = failures(runs, notes)
     return name_methods(runs, notes), notes
 
 
-def folders(paths: list[Path]) -> tuple[list[Path], list[str]]:
-    """The run directories at and below the paths, and notes on paths without any"""
-    found = {}
+def failures(runs: list[Run], notes: list[str]) -> list[Run]:
+    """The runs that have a curve; and those without a column of success whose environment tells it in other
+    runs, as one that tells nothing but success: theirs is 0. Notes on both kinds."""
+    telling = {run.env for run in runs if not run.untold}
+    kept = []
+    for run in runs:
+        if run.untold and run.env not in telling:
+            notes.append(f"{run.path}: {run.untold}; left out")
+            continue
+        if run.untold:
+            reason = f"other runs of {run.env} have that column, so that its success counts as 0"
+            notes.append(f"{run.path}: {run.untold}; {reason}")
+        kept.append(run)
+    return kept
+
+
+def records_of(files: list[Path]) -> list[tuple[Path, exports.Record]]:
+    """The runs of exports, each with its export. PlotError: one is damaged, or two have the same run."""
+    found = []
+    holders: dict[str, Path] = {}
+    for file in files:
+        try:
+            records = exports.read(file)
+        except ValueError as error:
+            raise PlotError(str(error)) from None
+        for record in records:
+            other = holders.setdefault(record.name, file)
+            if other != file:
+                raise PlotError(f"{other} and {file} both have {record.name}; name one of them")
+            found.append((file, record))
+    return found
+
+
+def search(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
+    """The run directories at and below the paths; exports, where a path is one or there is no run below it;
+    and notes on paths without any."""
+    directories = {}
+    files = {}
     notes = []
     for path in paths:
+        if path.suffix == ".csv" and path.is_file():
+            files.setdefault(os.path.realpath(path), path)
+            continue
         if not path.is_dir():
             reason = "is a file, no folder of runs" if path.exists() else "no such folder"
             notes.append(f"{path}: {reason}")
             continue
-        below = folders_below(path, notes)
-        if not below:
+        found, exported = below(path, notes)
+        if not found and not exported:
             notes.append(f"{path}: no runs there")
-        for folder in below:
-            found.setdefault(os.path.realpath(folder), folder)
-    return list(found.values()), notes
+        for folder in found:
+            directories.setdefault(os.path.realpath(folder), folder)
+        # An export of these runs may lie among them.
+        if not found:
+            for file in exported:
+                files.setdefault(os.path.realpath(file), file)
+    return list(directories.values()), list(files.values()), notes
 
 
-def folders_below(path: Path, notes: list[str]) -> list[Path]:
-    """The run directories at and below a path; folders that cannot be read are added to the notes."""
+def below(path: Path, notes: list[str]) -> tuple[list[Path], list[Path]]:
+    """The run directories and the exports at and below a path; folders that cannot be read are added to the
+    notes."""
     found = []
+    exported = []
     visited = set()
 
     def note(error: OSError) -> None:
@@ -180,13 +241,14 @@ def folders_below(path: Path, notes: list[str]) -> list[Path]:
     for folder, subfolders, files in os.walk(path, followlinks=True, onerror=note):
         if not {"config.json", "eval.csv", "episodes.csv"}.isdisjoint(files):
             found.append(Path(folder))
+        exported += exports.exports_in(Path(folder), files)
         # Links may go in circles.
         place = os.path.realpath(folder)
         if place in visited or is_endless(place):
             subfolders.clear()
         subfolders.sort()
         visited.add(place)
-    return found
+    return found, exported
 
 
 def is_endless(place: str) -> bool:
@@ -202,56 +264,93 @@ def new_run(directory: Path) -> Run:
         raise PlotError("no run, it has no config.json") from None
     except (OSError, ValueError):
         raise PlotError("no run, its config.json is damaged or of something else") from None
+    return run_of(directory, config)
+
+
+def run_of(path: Path, config: dict) -> Run:
+    """The run of a config.json"""
     # Older runs name no file.
     file = config.get("file") or ""
     args = EARLIER.get(config["algo"], {}) | config["args"]
     source = str(config.get("source") or "")
-    return Run(directory, config["algo"], args, np.zeros(1), np.zeros(1), 0.0, None, [], file, source)
+    return Run(path, config["algo"], args, np.zeros(1), np.zeros(1), 0.0, None, [], file, source)
 
 
 def read(directory: Path, metric: str) -> Run:
     """The run in a directory. PlotError: why there is none."""
     run = new_run(directory)
-    name, column = FILES[metric]
+    name, _ = FILES[metric]
     file = directory / name
     try:
-        run.steps, run.returns, run.notes = read_csv(file, column)
+        text = read_text(file, LONGEST, errors="replace")
         run.age = time.time() - file.stat().st_mtime
     except OSError as error:
         raise PlotError(f"{name} cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise PlotError(f"{name} {error}") from None
+    add_curve(run, text, metric)
 
     try:
         done = read_done(directory)
     except ValueError as error:
         run.notes.append(str(error))
         return run
+    add_end(run, done, metric)
+    return run
+
+
+def read_record(file: Path, record: exports.Record, metric: str) -> Run:
+    """A run of an export. PlotError: why there is none."""
+    run = run_of(record.path, record.config)
+    run.export = file
+    run.age = time.time() - record.written
+    add_curve(run, record.curve, metric)
+    add_end(run, record.finished, metric)
+    return run
+
+
+def add_curve(run: Run, text: str, metric: str) -> None:
+    """Gives a run its curve, of the text of its CSV file. PlotError: there is none."""
+    name, column = FILES[metric]
+    head, _, _ = text.partition("\n")
+    names = head.split(",")
+    untold = metric == "success" and column not in names and "step" in names
+    try:
+        if untold:
+            run.untold = f"{name} {no_column(column, head)}"
+            run.steps, _, run.notes = read_curve(text, name, "step")
+            run.returns = np.zeros(len(run.steps))
+            return
+        run.steps, run.returns, run.notes = read_curve(text, name, column)
+    except ValueError as error:
+        raise PlotError(f"{name} {error}") from None
+
+
+def add_end(run: Run, done: tuple[int, float] | None, metric: str) -> None:
+    """Gives a run its wall time if it is finished, by the last step and the seconds of its done.json."""
     if done is None:
-        return run
+        return
     last, wall_time = done
     # A run that is made longer has a larger budget than it had when it was done.
     if last >= run.budget:
         run.wall_time = wall_time
     if metric != "train" and run.steps[-1] < last:
+        name, _ = FILES[metric]
         run.notes.append(f"finished, but {name} ends at step {run.steps[-1]:,.0f} of {last:,}")
-    return run
 
 
-def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Steps (T,), the column (T,) and notes; a half-written last line is left out. ValueError: there are
-    none."""
-    head, _, body = read_text(file, LONGEST, errors="replace").partition("\n")
+def read_curve(text: str, name: str, column: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Steps (T,), the column (T,) and notes, of the text of a CSV file of this name; a half-written last line
+    is left out. ValueError: there are none."""
+    head, _, body = text.partition("\n")
     if not head:
         raise ValueError("is empty")
     names = head.split(",")
     if not {"step", column} <= set(names):
-        raise ValueError(f"has no column {column!r}: it begins {head[:50]!r}")
+        raise ValueError(no_column(column, head))
 
     whole, _, rest = body.rpartition("\n")
     notes = []
     if rest:
-        notes.append(f"{file.name} has a half-written last line, left out")
+        notes.append(f"{name} has a half-written last line, left out")
     steps, values = numbers(whole, names, column)
 
     # NaN is in no range.
@@ -260,7 +359,7 @@ def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]
         raise ValueError("has no finite row")
     if not usable.all():
         odd = (~usable).sum()
-        notes.append(f"{file.name}: {odd} of its {len(usable)} rows are not finite or too large, left out")
+        notes.append(f"{name}: {odd} of its {len(usable)} rows are not finite or too large, left out")
     steps, values = steps[usable], values[usable]
 
     backward = np.flatnonzero(np.diff(steps) < 0)
@@ -272,9 +371,13 @@ def read_csv(file: Path, column: str) -> tuple[np.ndarray, np.ndarray, list[str]
     unique, places = np.unique(steps, return_inverse=True)
     twice = len(steps) - len(unique)
     if twice and column == "return_mean":
-        notes.append(f"{file.name}: {twice} steps stand there more than once, averaged")
+        notes.append(f"{name}: {twice} steps stand there more than once, averaged")
     means = np.bincount(places, values) / np.bincount(places)
     return unique, means, notes
+
+
+def no_column(column: str, head: str) -> str:
+    return f"has no column {column!r}: it begins {head[:50]!r}"
 
 
 def numbers(text: str, names: list[str], column: str) -> tuple[np.ndarray, np.ndarray]:
@@ -282,9 +385,10 @@ def numbers(text: str, names: list[str], column: str) -> tuple[np.ndarray, np.nd
     if not text.strip():
         raise ValueError("has no rows yet")
     lines = text.splitlines()
-    for i, line in enumerate(lines, 2):
-        if line.count(",") != len(names) - 1:
-            raise ValueError(f"is damaged: line {i} has not {len(names)} columns")
+    commas = np.array([line.count(",") for line in lines])
+    wrong = np.flatnonzero(commas != len(names) - 1)
+    if len(wrong):
+        raise ValueError(f"is damaged: line {wrong[0] + 2} has not {len(names)} columns")
     columns = (names.index("step"), names.index(column))
     try:
         table = np.loadtxt(lines, delimiter=",", usecols=columns, ndmin=2)
@@ -411,7 +515,7 @@ def relabel(runs: list[Run], labels: Sequence[str]) -> None:
     environment would be called alike."""
     methods_of = defaultdict(set)
     for run in runs:
-        folder = visible(run.path.resolve().parent.name)
+        folder = visible(run.folder)
         methods_of[folder].add(run.method)
         methods_of[run.method].add(run.method)
 

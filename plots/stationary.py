@@ -195,32 +195,41 @@ class Finding:
     best: float  # of the soft optimum
 
 
-def study(left: float, alphas: tuple = ALPHAS, steps: int = STEPS) -> tuple[list[Finding], dict[int, list]]:
-    """A finding for each alpha, and the policies by K"""
+@dataclass
+class Study:
+    """Of a bandit"""
+
+    bandit: Bimodal
+    curves: list[list[Point]]  # its stationary Gaussians on the line
+    policies: dict[int, list]  # the best under a tanh, for each alpha, by K
+    findings: list[Finding]  # for each alpha
+
+
+def study(left: float, alphas: tuple = ALPHAS, steps: int = STEPS) -> Study:
     bandit = Bimodal(left)
     curves = stationary(bandit)
-    found = {k: ascend(bandit, k, alphas, steps) for k in KS}
-    rewards = [expected_reward(bandit, *found[k]).tolist() for k in KS]
+    policies = {k: ascend(bandit, k, alphas, steps) for k in KS}
+    rewards = [expected_reward(bandit, *policies[k]).tolist() for k in KS]
     findings = []
     for alpha, gaussian, mixture in zip(alphas, *rewards):
         best = soft_optimum(bandit, alpha)
         findings.append(Finding(left, alpha, count(curves, alpha), gaussian, mixture, best))
-    return findings, found
+    return Study(bandit, curves, policies, findings)
 
 
 def report(out: Path) -> list[Path]:
     """Writes OUT/stationary.csv, .md, .tex, .png and .pdf."""
-    studies = {left: study(left) for left in LEFT}
+    studies = [study(left) for left in LEFT]
     records = []
     tables = []
     head = ["alpha", "stationary on the line", *(f"E[r], K = {k}" for k in KS), "E[r], soft optimum"]
-    for left, (findings, _) in studies.items():
-        records += [asdict(finding) for finding in findings]
-        fold = highest(stationary(Bimodal(left)))
+    for left, studied in zip(LEFT, studies):
+        records += [asdict(finding) for finding in studied.findings]
+        fold = highest(studied.curves)
         title = (
             f"Bimodal-v0,left={left}: a Gaussian on the line has no stationary point above alpha = {fold:.3f}"
         )
-        tables.append((title, head, [row_of(finding) for finding in findings]))
+        tables.append((title, head, [row_of(finding) for finding in studied.findings]))
     return write(out / "stationary", records, tables) + plot(studies, out)
 
 
@@ -229,23 +238,24 @@ def row_of(finding: Finding) -> list[str]:
     return [f"{finding.alpha:g}", str(finding.on_the_line), *rewards]
 
 
-def plot(studies: dict, out: Path) -> list[Path]:
+def plot(studies: list[Study], out: Path) -> list[Path]:
     """A row for each bandit: rewards and policies, stationary points on the line, E[r] under a tanh"""
     figure, axes = pyplot().subplots(len(studies), 3, figsize=(10, 5.6), layout="constrained", squeeze=False)
-    for row, (left, (findings, found)) in zip(axes, studies.items()):
-        bandit = Bimodal(left)
-        plot_policies(row[0], bandit, found, [finding.alpha for finding in findings])
-        plot_line(row[1], bandit)
-        plot_rewards(row[2], findings)
+    for row, studied in zip(axes, studies):
+        plot_policies(row[0], studied)
+        plot_line(row[1], studied)
+        plot_rewards(row[2], studied.findings)
     return save(figure, out / "stationary")
 
 
-def plot_policies(ax, bandit: Bimodal, found: dict[int, list], alphas: list[float]) -> None:
+def plot_policies(ax, studied: Study) -> None:
     """Rewards, and the policies under a tanh for the alpha that is shown"""
+    bandit = studied.bandit
     bandit.plot_layout(ax)
+    alphas = [finding.alpha for finding in studied.findings]
     at = alphas.index(SHOWN)
     u = torch.linspace(-3, 3, 4001, dtype=torch.float64)
-    for k, policy in found.items():
+    for k, policy in studied.policies.items():
         density = log_density(u, *[x[at : at + 1] for x in policy])[0].exp() / bandit.bound
         action = bandit.bound * u.tanh()
         ax.plot(action, density, color=COLOURS[k], lw=1.2, label=f"density, K = {k}")
@@ -254,15 +264,15 @@ def plot_policies(ax, bandit: Bimodal, found: dict[int, list], alphas: list[floa
     ax.legend(frameon=False, fontsize=7, loc="upper left")
 
 
-def plot_line(ax, bandit: Bimodal) -> None:
+def plot_line(ax, studied: Study) -> None:
     """Sigma of the Gaussians that are stationary on the line, by alpha"""
-    curves = stationary(bandit)
+    on_the_line = [point for curve in studied.curves for point in curve]
     for branch, (colour, marker, size) in BRANCHES.items():
-        points = [point for curve in curves for point in curve if point.branch == branch and point.alpha > 0]
+        points = [point for point in on_the_line if point.branch == branch and point.alpha > 0]
         x = [point.alpha for point in points]
         y = [point.sigma for point in points]
         ax.plot(x, y, marker, color=colour, ms=size, mew=0, label=branch)
-    most = bandit.heights.max()
+    most = studied.bandit.heights.max()
     lines = {"2 phi(1) r_max": BOUND * most, "3/2 r_max": CLAIM * most}
     for (label, alpha), dash in zip(lines.items(), (":", "--")):
         ax.axvline(alpha, color="#000000", lw=0.8, ls=dash, label=label)

@@ -93,8 +93,21 @@ def bootstrap_curves(
     n = len(curves)
     generator = np.random.default_rng(seed)
     indices = draw(generator, n, replicates)
-    centers = [center(points[indices]) for points in curves.T]
-    return interval(center(curves.T), np.stack(centers, -1), [n])
+    if center is mean:
+        # One product of matrices, in place of drawing at every point
+        centers = curves.T @ times_drawn(indices, n).T / n
+    else:
+        centers = np.stack([center(points[indices]) for points in curves.T])
+    return interval(center(curves.T), centers.T, [n])
+
+
+def times_drawn(indices: np.ndarray, n: int) -> np.ndarray:
+    """How often each replicate of indices (R, ...) has each of n runs (R, n)"""
+    replicates = len(indices)
+    first = n * np.arange(replicates)
+    places = indices + first[:, None]
+    counts = np.bincount(places.ravel(), minlength=n * replicates)
+    return counts.reshape(replicates, n)
 
 
 def trapezoids(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -90,9 +90,9 @@ def save(figure, stem: Path) -> list[Path]:
 
 
 def styles(runs: list[Run]) -> dict[str, dict]:
-    """Colour, dashes and marker by method, in the order of the papers' legends. The algorithm has its colour,
-    the same in every figure; another K is darker or lighter, with a dash and marker of its own. Other
-    settings than the plain one have colours, dashes and markers by their number in the figure."""
+    """Colour, dashes and marker by method, in the order of the papers' legends. The algorithm has its colour
+    and marker, the same in every figure; another K is darker or lighter, with other dashes. Other settings
+    than the plain one have colours, dashes and markers by their number in the figure."""
     ordered = sorted(runs, key=place)
     plain = plain_settings(ordered)
     settings = list(grouped(ordered, lambda run: (run.base, run.setting)))
@@ -132,8 +132,10 @@ def plain_look(run: Run) -> dict:
     dark = 0.0
     if run.base != run.name and k != 4:
         number = list(SHADES).index(k) if k in SHADES else k
-        dash = turn(DASHES, number)
-        marker = turn(MARKERS, number)
+        # Another marker where all dashes are taken
+        rounds = number // len(DASHES)
+        dash = turn(DASHES, DASHES.index(dash) + number)
+        marker = turn(MARKERS, MARKERS.index(marker) + rounds)
         dark = SHADES.get(k, -0.25)
     return {"color": shade(colour, dark), "linestyle": dash, "marker": marker}
 

@@ -3,15 +3,17 @@
 import csv
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from ..files import visible
 from ..terminal import console
+from .stats import bootstrap, mean
 
 LATEX = {c: "\\" + c for c in "%&_#${}"}
 LATEX |= {c: f"{{{c}}}" for c in "[]*"}  # which \\\\ at the end of the row above would take for its own
@@ -20,7 +22,7 @@ LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textba
 
 
 def number(x: float, digits: int = 1) -> str:
-    """A return or a percentage for a reader: 1234, 123.4; – where there is none"""
+    """A return, a percentage or a share for a reader: 1234, 123.4; – where there is none"""
     if math.isnan(x):
         return "–"
     if abs(x) >= 1000:
@@ -34,6 +36,13 @@ def with_interval(x: float, low: float, high: float, digits: int = 1) -> str:
     if math.isnan(low):
         return text
     return f"{text} ({number(low, digits)}, {number(high, digits)})"
+
+
+def mean_cell(values: Sequence[float], digits: int = 1, least: float = -np.inf, most: float = np.inf) -> str:
+    """The mean of those that are known, with its interval between `least` and `most`"""
+    known = np.array([x for x in values if not np.isnan(x)] or [np.nan])
+    low, high = bootstrap([known], lambda x: mean(x[0])).clip(least, most)
+    return with_interval(known.mean(), low, high, digits)
 
 
 def plus_minus(mean: float, std: float) -> str:

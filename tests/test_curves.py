@@ -45,6 +45,16 @@ def legend_of(figure) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
+def test_a_band_of_success_is_of_shares(tmp_path, plotted):
+    """Of few runs intervals are stretched, here below 0 and above 1."""
+    for path, share in zip(seeds(tmp_path, "sac", [1, 1, 1], k=1), (0, 0, 1)):
+        (path / "eval.csv").write_text(f"step,return_mean,success\n500000,3,{share}\n1000000,3,{share}\n")
+    figure, _ = plotted(tmp_path, "success")
+    [band] = [x for x in figure.axes[0].collections if isinstance(x, PolyCollection)]
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (0, 1)
+
+
 def test_a_panel_an_environment_and_a_line_a_method(tmp_path, plotted):
     scales = {"Ant-v4": 10, "Hopper-v4": 1, "Hopper-v5": 100, "Walker2d-v4": 5}
     for env, scale in reversed(scales.items()):

@@ -24,7 +24,9 @@ def truth(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         near_targets(patch)
         worlds = record(patch)
-        (path,) = train("sac", tmp_path_factory.mktemp("truth"), env_id=request.param + CUT, **RANDOM)
+        env_id = request.param + CUT
+        # Seed 3 reaches the target several times in either task.
+        (path,) = train("sac", tmp_path_factory.mktemp("truth"), env_id=env_id, seed=3, **RANDOM)
     steps = max(worlds.values(), key=len)
     assert len(steps) == STEPS
     return run_at(path), steps

@@ -9,8 +9,8 @@ from pmoe.plots import evaluate, policies, primitives, routing, runs, trajectori
 WORLD = "TargetReaching-v0,max_episode_steps=25"
 ACT = "def act(self, obs: Tensor, choose=None) -> Tensor:"
 NARROW = {
-    "fc1 = Linear(obs_size, hidden, generators)": "fc1 = Linear(obs_size, hidden // 2, generators)",
-    "fc2 = Linear(hidden, hidden, generators)": "fc2 = Linear(hidden // 2, hidden, generators)",
+    "fc1 = Linear(obs_size, hidden, rng)": "fc1 = Linear(obs_size, hidden // 2, rng)",
+    "fc2 = Linear(hidden, hidden, rng)": "fc2 = Linear(hidden // 2, hidden, rng)",
 }
 
 
@@ -71,8 +71,6 @@ def test_a_fork_is_evaluated(pmoe_here, trained, tmp_path):
 
 def test_a_file_that_is_gone(pmoe_here, trained, fork):
     fork({}).unlink()
-    for source in trained.rglob("source.py"):
-        source.unlink()
     _, notes = policies.pick(find(trained))
     assert any("my_idea.py" in note for note in notes)
     out = stdout_of(pmoe_here("eval", trained / "runs", "--episodes", 1))
@@ -132,6 +130,17 @@ def test_a_fork_that_samples_in_another_way(trained, fork, tmp_path, drawn):
     (line,) = [note for note in notes if "not shown" in note]
     assert "my_idea.py is too different" in line
     assert "draw" in line
+
+
+def test_a_fork_from_before_philox(pmoe_here, trained, fork):
+    """Whose agent takes a list of generators"""
+    begins = "        self.rng = rng  #"
+    older = "        assert isinstance(rng[0], torch.Generator)\n        rng = Numbers([0])\n"
+    fork({"Philox(": "Numbers(", "tuple[Philox,": "tuple[Numbers,", begins: older + begins})
+    (run,) = only_fork(trained)
+    stdout_of(pmoe_here("eval", run.path, "--episodes", 1))
+    shown = stdout_of(pmoe_here("plot", run.path, "--trajectories", "--episodes", 1, "--out", "figures"))
+    assert "figures/trajectories-" in shown
 
 
 def test_errors_of_the_projects_own_files_stay(trained, monkeypatch):

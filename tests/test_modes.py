@@ -1,5 +1,7 @@
 """`pmoe plot --modes`: each measure on policies whose value is known, and what the table and figure hold."""
 
+from types import SimpleNamespace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -414,6 +416,21 @@ def test_the_rows_are_the_measures(tasks, folder):
     close(column(each, "sigma"), m.sigma)
     close(column(each, "usage").sum(), 1, 1e-5)
     close(column(each, "return"), m.returns[1:].mean(1))
+
+
+def test_intervals_end_where_values_do():
+    """Of three seeds that know 4, 4 and 3 of 4 modes, and of I / log K near 0"""
+    run = SimpleNamespace(env="Bumps-v0", method="PMOE-SAC K=4")
+    group = []
+    for found, information in ((4, 0.01), (4, 0.02), (3, 0.9)):
+        ends = np.arange(120) % found
+        blank = np.zeros((4, 120))
+        m = modes.Measures(ends, blank, np.zeros((5, 120)), 4, information, np.ones(4), np.ones(4), 1.0)
+        group.append((run, m))
+    row = dict(zip(modes.HEAD, modes.row_of(group, 4), strict=True))
+    assert row["modes"].startswith("3.7 (")
+    assert row["modes"].endswith(", 4.0)")
+    assert row["I / log K"].startswith("0.31 (0.00, ")
 
 
 def test_a_row_of_the_table_is_a_method(folder):

@@ -22,8 +22,15 @@ def bandit(request):
 
 
 @pytest.fixture(scope="module")
-def curves(bandit):
-    return stationary.stationary(bandit)
+def lines():
+    """The stationary Gaussians of each bandit, by the height of its left peak"""
+    return {left: stationary.stationary(Bimodal(left)) for left in stationary.LEFT}
+
+
+@pytest.fixture
+def curves(bandit, lines):
+    left, _ = bandit.heights
+    return lines[left]
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +79,18 @@ def test_above_the_fold_of_a_peak_there_are_none(bandit, curves):
     assert fold < stationary.BOUND * 1.5 < stationary.CLAIM * 1.5
 
 
-def test_each_peak_has_two_and_between_them_are_more():
-    """A maximum and, at a wider sigma, a saddle; of both peaks of the symmetric bandit"""
-    symmetric = stationary.stationary(Bimodal(1.5))
+def test_each_peak_has_two_and_between_them_are_more(lines):
+    """A maximum and, at a wider sigma, a saddle. Between the peaks of the symmetric bandit, at mean 0, a
+    small alpha has two more, as wide as the peaks are apart."""
+    symmetric = lines[1.5]
+    middle = [[point for point in curve if abs(point.mean) < 1e-6] for curve in symmetric]
+    assert {point.branch for curve in middle for point in curve} == {"between"}
     assert stationary.count(symmetric, 0.3) == 4
-    lower = stationary.stationary(Bimodal(0.75))
+    assert stationary.count(middle, 0.3) == 0
+    assert stationary.count(symmetric, 0.02) == 6
+    assert stationary.count(middle, 0.02) == 2
+
+    lower = lines[0.75]
     assert stationary.count(lower, 0.3) == 2  # above the lower peak's fold
     assert stationary.count(lower, 0.2) == 4
 
@@ -128,26 +142,23 @@ def test_the_best_density_is_uniform_or_at_a_peak(bandit):
 
 
 def test_a_mixture_follows_the_soft_optimum_where_a_gaussian_leaves_the_peaks(studied):
-    findings, _ = studied
-    curves = stationary.stationary(Bimodal(1.5))
-    for finding in findings:
+    for finding in studied.findings:
         assert finding.mixture == pytest.approx(finding.best, abs=0.05)
-        assert finding.on_the_line == stationary.count(curves, finding.alpha)
-    on_a_peak, wide = findings
+        assert finding.on_the_line == stationary.count(studied.curves, finding.alpha)
+    on_a_peak, wide = studied.findings
     assert on_a_peak.gaussian > 1.2
     assert wide.gaussian < 0.15
 
 
 def test_a_gaussian_is_at_one_of_the_points_on_the_line(studied):
     """On a peak the tanh is nearly straight: its sigma is that of the line, in units of the actions there"""
-    _, found = studied
-    mean, log_std, _ = found[1]
+    mean, log_std, _ = studied.policies[1]
     unit = mean[0].tanh().item()
     assert abs(2 * unit) == pytest.approx(1, abs=0.01)
     slope = 2 * (1 - unit**2)
     sigma = slope * log_std[0].exp().item()
     on_the_line = []
-    for curve in stationary.stationary(Bimodal(1.5)):
+    for curve in studied.curves:
         on_the_line += [point for point in curve if point.branch == "right" and point.sigma < 0.05]
     nearest = min(on_the_line, key=lambda point: abs(point.alpha - 0.3))
     assert sigma == pytest.approx(nearest.sigma, rel=0.05)

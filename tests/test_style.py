@@ -62,9 +62,9 @@ def test_variants_do_not_look_alike(tmp_path):
 def test_settings_of_one_method_differ_in_colour_dash_and_marker(tmp_path):
     for i, rate in enumerate((1e-3, 3e-4, 1e-4, 3e-5)):
         found = looks_of(tmp_path, 4, learning_rate=rate, seed=i)
-    columns = list(zip(*[(look[:3], *look[3:5]) for look in found.values()]))
-    for column in columns:
-        assert len(set(column)) == 4
+    assert len(found) == 4
+    for part in (slice(0, 3), slice(3, 4), slice(4, 5)):
+        assert len({look[part] for look in found.values()}) == 4
 
 
 def test_what_a_method_is_called_does_not_change_how_it_looks(tmp_path):
@@ -97,7 +97,21 @@ def test_methods_are_told_apart_without_colour():
     """By dashes and markers, full or hollow; in a family, colours differ, too."""
     looks = [(dash, marker) for _, dash, marker in style.STYLES.values()]
     assert len(set(looks)) == len(looks)
-    colours = [colour for colour, _, _ in style.STYLES.values()]
-    sac, ppo = colours[:7], colours[7:]
-    for family in (sac, ppo):
-        assert len(set(family)) == len(family)
+    names = list(style.STYLES)
+    first_of_ppo = names.index("PPO")
+    for family in (names[:first_of_ppo], names[first_of_ppo:]):
+        colours = [style.STYLES[name][0] for name in family]
+        assert len(set(colours)) == len(family)
+
+
+@pytest.mark.parametrize("ks", [[2, 4, 8, 10, 14], [2, 3, 4, 5]])
+def test_methods_and_their_k_are_told_apart_in_grey(tmp_path, ks):
+    """By the method's marker, full or hollow, and the dashes of K"""
+    looks_of(tmp_path, 1)
+    found = looks_of(tmp_path, *ks, algos=ALGORITHMS)
+    assert len(found) == 1 + len(ks) * len(ALGORITHMS)
+    without_colour = [look[3:] for look in found.values()]
+    assert len(set(without_colour)) == len(found)
+    for method in ("PMOE-SAC", "Gating"):
+        markers = {look[4] for name, look in found.items() if name.startswith(method)}
+        assert len(markers) == 1

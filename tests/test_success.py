@@ -1,25 +1,35 @@
 """Environments that tell success: at any step of an episode, and at its last."""
 
+import re
+import typing
+
 import gymnasium as gym
 import numpy as np
 import pytest
-from common import LOOPS, Toy, is_on_policy, rows_of, same_run, train
+from common import LOOPS, SHORT, Toy, is_on_policy, rows_of, same_run, train
+from grid_tools import text_of
+from runs_on_disk import HEADER, make, seeds
 
+from pmoe.cli import Metric
+from pmoe.grid.read import METRICS
 from pmoe.plots import evaluate
+from pmoe.plots.runs import FILES
 
 
 class Reaching(Toy):
-    """Passes a goal at the third of five steps in two episodes of three, and is at it at the end of one"""
+    """Passes a goal at the third of five steps in two episodes of three, and is at it at the end of one; with
+    `passes`, it passes in every episode, and is at the end of none"""
 
-    def __init__(self, key="success", as_array=False, told="always"):
+    def __init__(self, key="success", as_array=False, told="always", passes=False):
         super().__init__()
+        self.passes = passes
         self.key = key
         self.as_array = as_array
         self.told = told
 
     def reset(self, **kwargs):
         obs, info = super().reset(**kwargs)
-        self.kind = self.np_random.integers(3)
+        self.kind = 1 if self.passes else self.np_random.integers(3)
         return obs, info
 
     def step(self, action):
@@ -77,8 +87,7 @@ def test_success_that_is_told_at_the_end_only(tmp_path):
 def test_a_first_success_widens_the_rows_before_it(tmp_path):
     """Where success alone is told, and the first episodes have none: seeds for which that is so"""
     widened = 0
-    for seed in range(1, 6):
-        [path] = train("sac", tmp_path, env_id="Reaching-v0,told='when there is one'", seed=seed)
+    for path in train("sac", tmp_path, env_id="Reaching-v0,told='when there is one'", num_seeds=5):
         rows = rows_of(path / "episodes.csv")
         assert pairs(rows) == {(0, 0), (1, 0), (1, 1)}
         widened += pairs(rows[:1]) == {(0, 0)}
@@ -92,14 +101,14 @@ def test_where_there_is_none_there_is_no_column(tmp_path):
 
 @pytest.mark.parametrize("algo", LOOPS)
 def test_a_goal_passed_before_a_checkpoint_is_not_forgotten(tmp_path, algo):
-    """A run stopped between the third and the fifth step of an episode, and one that is not"""
-    options = {"env_id": "Reaching-v0", "total_timesteps": 318, "eval_every": 318}
+    """A run stopped at the fourth step of an episode, which passed the goal at its third, and one that is
+    not"""
+    options = {"env_id": "Reaching-v0,passes=True", "total_timesteps": 318, "eval_every": 318}
     if is_on_policy(algo):
         options["num_steps"] = 53
-    stop = 159
-    assert stop % 5 == 4
     [straight] = train(algo, tmp_path / "straight", **options)
-    train(algo, tmp_path / "stopped", **{**options, "total_timesteps": stop})
+    assert pairs(rows_of(straight / "episodes.csv")) == {(1, 0)}
+    train(algo, tmp_path / "stopped", **{**options, "total_timesteps": 159})
     [resumed] = train(algo, tmp_path / "stopped", **options, resume=True)
     same_run(straight, resumed)
 
@@ -109,10 +118,10 @@ def test_a_goal_passed_before_a_checkpoint_is_not_forgotten(tmp_path, algo):
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """Two seeds of two methods whose environment tells success, and one whose environment does not"""
+    """Three seeds of two methods whose environment tells success, and one whose environment does not"""
     root = tmp_path_factory.mktemp("told")
     for k in (1, 2):
-        train("sac", root, env_id="Reaching-v0", k=k, num_seeds=2, eval_episodes=6)
+        train("sac", root, env_id="Reaching-v0", k=k, num_seeds=3, eval_episodes=6)
     train("sac", root, env_id="Pendulum-v1", total_timesteps=100)
     return root
 
@@ -127,18 +136,100 @@ def test_plot_of_success(pmoe_here, told, tmp_path):
         shares = []
         for file in told.glob(f"Reaching-v0/sac-k{k}-*/seed*/eval.csv"):
             shares += [float(row["success"]) for row in rows_of(file)]
-        assert len(shares) == 4
+        assert len(shares) == 6
         # Two evaluations at equal distances: the area's mean height is their mean.
         expected[method] = np.mean(shares)
     found = {row["method"].split(" K=")[0]: float(row["mean"]) for row in rows}
     assert found == pytest.approx(expected)
-    assert "area under the success curve" in (tmp_path / "figures/auc.md").read_text()
+    table = (tmp_path / "figures/auc.md").read_text()
+    assert "area under the success curve" in table
+    for row in rows:
+        names = ("mean", "low", "high", "iqm", "final")
+        mean, low, high, iqm, final = (f"{float(row[name]):.3f}" for name in names)
+        assert f"| 3 | {mean} ({low}, {high}) | {iqm} | {final} |" in table
+    for text in (table, shown.stdout):
+        assert "final success" in text
+        assert "final return" not in text
     assert (tmp_path / "figures/curves.png").exists()
+
+
+@pytest.fixture
+def partly_told(tmp_path):
+    """Five seeds of an environment that tells nothing but success, two of which never have any; and one of
+    another, which tells none"""
+    head = HEADER.replace("\n", ",success,final_success\n")
+    for path in seeds(tmp_path / "runs", "sac", [1] * 5, k=1, env_id="Reaching-v0"):
+        if path.name in ("seed1", "seed2", "seed5"):
+            (path / "eval.csv").write_text(head + "500000,3,1,10,0.8,0\n1000000,4,1,10,1,0.5\n")
+    make(tmp_path / "runs", k=1)
+    return tmp_path
+
+
+@pytest.mark.parametrize("exported", [False, True])
+def test_seeds_that_never_succeed_count(pmoe_here, partly_told, exported):
+    """Without them the mean would be that of the seeds that do."""
+    folder = "runs"
+    if exported:
+        assert pmoe_here("export", "runs", "-o", "table.csv").returncode == 0
+        folder = "table.csv"
+    shown = pmoe_here("plot", folder, "--metric", "success", "--auc")
+    assert shown.returncode == 0, shown.stderr
+    [row] = rows_of(partly_told / "figures/auc.csv")
+    assert row["n"] == "5"
+    assert float(row["mean"]) == pytest.approx(0.6 * 0.9)
+    assert float(row["final"]) == pytest.approx(0.6)
+    assert (float(row["low"]), float(row["high"])) == (0, 1)  # stretched, as of few runs, they lie outside
+    text = " ".join(shown.stdout.split())
+    counted = re.findall(r"(seed\d): eval.csv has no column 'success'[^;]*; other runs of Reaching-v0", text)
+    assert counted == ["seed3", "seed4"]
+    assert "its success counts as 0" in text
+    assert re.search("Hopper-v4/sac-k1/seed1: eval.csv has no column 'success'[^;]*; left out", text)
+
+
+def test_a_grid_can_ask_for_success(pmoe_here, told, tmp_path):
+    """With the metric of [plot], which --metric overrides"""
+    shared = {**SHORT["sac"], "env": "Reaching-v0", "run_dir": str(told), "eval_episodes": 6}
+    methods = [{"algo": "sac", "k": [1, 2], "seed": [1, 2, 3]}]
+    text = text_of(shared, methods, '[plot]\nauc = true\nmetric = "success"\n')
+    (tmp_path / "grid.toml").write_text(text)
+    for options, curve in (([], "success"), (["--metric", "eval"], "evaluation")):
+        shown = pmoe_here("plot", "grid.toml", *options)
+        assert shown.returncode == 0, shown.stderr
+        assert "6 of 6 runs have begun" in shown.stdout
+        table = (tmp_path / "figures/auc.md").read_text()
+        assert f"area under the {curve} curve" in table
+
+
+def test_grids_that_differ_in_what_holds_for_all(pmoe_here, partly_told, tmp_path):
+    """Success would leave out the runs of the other grid, whose environment tells none."""
+    shared = {"k": 1, "run_dir": "runs"}
+    asked = {"metric": "success", "reference": "sac-k1"}
+    for name, env, plot in (("a", "Reaching-v0", asked), ("b", "Hopper-v4", {})):
+        lines = "".join(f"{option} = '{value}'\n" for option, value in plot.items())
+        text = text_of({**shared, "env": env}, [{"algo": "sac", "seed": [1]}], f"[plot]\nauc = true\n{lines}")
+        (tmp_path / f"{name}.toml").write_text(text)
+    for files in (("a.toml", "b.toml"), ("b.toml", "a.toml")):
+        shown = pmoe_here("plot", *files)
+        assert shown.returncode == 0, shown.stderr
+        for option in asked:
+            assert shown.stdout.count(f"differ in {option}, which is left out: --{option} says") == 1
+        rows = rows_of(tmp_path / "figures/auc.csv")
+        assert {row["environment"] for row in rows} == {"Hopper-v4", "Reaching-v0"}
+    shown = pmoe_here("plot", "a.toml", "b.toml", "--metric", "success")
+    assert "differ in metric" not in shown.stdout
+    shown = pmoe_here("plot", "a.toml", "a.toml")
+    assert "differ" not in shown.stdout
+    assert "final success" in shown.stdout
+
+
+def test_the_metrics_of_a_grid_are_those_of_the_option():
+    assert typing.get_args(METRICS) == tuple(Metric)
+    assert typing.get_args(METRICS) == tuple(FILES)
 
 
 def test_eval_of_success(told, tmp_path, capsys):
     """It repeats the last evaluation, whose shares stand in the run's eval.csv."""
-    run, _ = sorted(told.glob("Reaching-v0/sac-k1-*/seed*"))
+    run, *_ = sorted(told.glob("Reaching-v0/sac-k1-*/seed*"))
     last = rows_of(run / "eval.csv")[-1]
     evaluate.report([run], tmp_path, 6, [0.0])
     words = capsys.readouterr().out.split()
@@ -147,9 +238,20 @@ def test_eval_of_success(told, tmp_path, capsys):
         assert f"{share:.0%}" in words
 
     evaluate.report([told], tmp_path, 6, [0.0])
-    for row in rows_of(tmp_path / "eval.csv"):
+    rows = rows_of(tmp_path / "eval.csv")
+    assert len(rows) == 7
+    for row in rows:
         if row["environment"] == "Pendulum-v1":
             assert row["success"] == ""
         elif row["method"] == "SAC" and row["seed"] == "1":
             for name in COLUMNS:
                 assert float(row[name]) == pytest.approx(float(last[name]))
+
+
+def test_eval_counts_a_seed_that_has_none_as_0(tmp_path, capsys):
+    """Where success alone is told, and other seeds have some"""
+    env_id = "Reaching-v0,told='when there is one'"
+    train("sac", tmp_path, env_id=env_id, num_seeds=6, eval_episodes=1, total_timesteps=100)
+    evaluate.report([tmp_path], tmp_path, 1, [0.0])
+    shares = [float(row["success"]) for row in rows_of(tmp_path / "eval.csv")]
+    assert set(shares) == {0, 1}
