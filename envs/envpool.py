@@ -32,6 +32,7 @@ def register(name: str) -> None:
         max_episode_steps=limit,
         disable_env_checker=True,  # float64 in a Box of float32 is EnvPool's way
         kwargs={"task": task},
+        additional_wrappers=(Limited.wrapper_spec(),),
     )
 
 
@@ -76,6 +77,19 @@ class Pooled(gym.Env):
         if self.pool is not None:
             self.pool.close()
             self.pool = None
+
+
+class Limited(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """Gives EnvPool the time limit of `--env ID,max_episode_steps=N`: before a longer one its own would end
+    the episode. Gymnasium tells N to the wrapper below this one, and not to the environment."""
+
+    def __init__(self, env: gym.Env):
+        gym.utils.RecordConstructorArgs.__init__(self)
+        super().__init__(env)
+        pooled: Any = env.unwrapped
+        limit = env.spec.max_episode_steps if env.spec else None
+        if limit is not None:
+            pooled.options["max_episode_steps"] = limit
 
 
 def first(batch):

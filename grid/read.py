@@ -29,8 +29,16 @@ from ..files import checkpoints as checkpoint_files
 from .claims import TAKEN, beside, holder
 
 FIGURES = ("auc", "profile", "routing", "primitives", "modes", "tsne", "trajectories", "exploration")
-TABLES = {  # that are no options of `pmoe run`, and what they may hold
-    "plot": {**dict.fromkeys(FIGURES, bool), "reference": str, "from": int, "to": int, "moments": list},
+METRICS = typing.Literal["eval", "train", "success"]
+TABLES: dict[str, dict[str, Any]] = {  # that are no options of `pmoe run`, and what they may hold
+    "plot": {
+        **dict.fromkeys(FIGURES, bool),
+        "reference": str,
+        "metric": METRICS,
+        "from": int,
+        "to": int,
+        "moments": list,
+    },
     "slurm": {"partition": str, "time": int, "gpus": int, "memory": int},
 }
 MOST_RUNS = 20_000  # of a method; to read them takes 10 s
@@ -173,6 +181,13 @@ def read_grid(file: Path, run_dir: str | None = None) -> Grid:
     return grid
 
 
+def read_plot(file: Path) -> dict:
+    """What the [plot] of a file asks for, whose algorithms need not be there. GridError: what is wrong with
+    it."""
+    source, table = parse(file)
+    return sub_table(source, table, "plot")
+
+
 def parse(file: Path) -> tuple[Source, dict]:
     """The text of a TOML file and what it holds"""
     if sys.version_info >= (3, 11):
@@ -184,7 +199,7 @@ def parse(file: Path) -> tuple[Source, dict]:
     except OSError as error:
         raise GridError(f"{file} cannot be read ({error.strerror})") from None
     try:
-        table = tomllib.loads(source.text)
+        table = tomllib.loads(source.text, parse_float=number_of)
     except RecursionError:
         raise GridError(f"{file} is nested too deeply") from None
     # A number of thousands of digits is an error of Python's own.
@@ -194,6 +209,14 @@ def parse(file: Path) -> tuple[Source, dict]:
         raise GridError(f"{file}:{line}: {error}") from None
     check_texts(source, table)
     return source, table
+
+
+def number_of(text: str) -> int | float:
+    """Of 1e6 a million, a whole number; of 4.0 none, though it is one"""
+    value = float(text)
+    if value.is_integer() and "e" in text.lower():
+        return int(value)
+    return value
 
 
 def check_texts(source: Source, table: dict) -> None:
@@ -226,10 +249,10 @@ def sub_table(source: Source, table: dict, name: str) -> dict:
     return values
 
 
-def check_value(source: Source, key: str, value, kind: type) -> None:
+def check_value(source: Source, key: str, value, kind) -> None:
     """Raises what is wrong with a value that is no option of `pmoe run`."""
     least = 0 if key in ("gpus", "from") else 1
-    fits = type(value) is kind
+    fits = cast(value, kind) is not None
     if fits and kind is int:
         fits = value >= least
     if fits and kind is list:
@@ -394,11 +417,13 @@ def check_env(source: Source, env_id: str, method: int) -> None:
 
 
 def check_args(source: Source, module: ModuleType, args, method: int) -> None:
-    """Raises what the algorithm's own `check` would end a run with."""
+    """Raises what the algorithm's own `check` would end a run with, or its `check_method` if it has one."""
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
             module.check(args)
+            if hasattr(module, "check_method"):
+                module.check_method(args)
     except SystemExit:
         message = stderr.getvalue().removeprefix("error: ").strip()
         option = re.match(r"--([\w-]+)", message)

@@ -51,13 +51,13 @@ from fuzz_inputs import (
 
 from pmoe import cli
 from pmoe.grid import slurm, workers
-from pmoe.plots import estimators, evaluate, learning
+from pmoe.plots import estimators, evaluate, export, learning
 
 SECONDS = 60  # for one command
 MEMORY = 2 * 2**30
 STATUSES = (0, 1, 2, 75)
 NOWHERE = "?:? ?"  # no frame of a traceback is this project's
-IMPORTED = (slurm, evaluate, estimators, learning)  # in advance, as the commands import them late
+IMPORTED = (slurm, evaluate, estimators, export, learning)  # in advance, as the commands import them late
 
 
 @dataclass
@@ -301,6 +301,8 @@ def train_runs(folder: Path) -> None:
         here.mkdir()
         example = Example(["run", algo, *flags(algo, **quick(algo))])
         result = run(example, here, folder / f"{algo}.log")
+        assert result.status == 0, result.err
+        result = run(Example(["export", "runs", "-o", "table.csv"]), here, folder / f"{algo}.log")
         assert result.status == 0, result.err
         FINISHED[algo] = read_folder(here)
 

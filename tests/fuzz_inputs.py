@@ -448,6 +448,9 @@ def ways_on(algo: str, run: str) -> list[list[str]]:
         ["run", "--config", f"{run}/config.json", *bounds],
         ["grid", "grid.toml", "--dry-run"],
         ["plot", "runs", "--auc"],
+        ["plot", "table.csv", "--auc"],
+        ["export", "runs", "-o", "again.csv"],
+        ["export", "runs", "-o", "table.csv", "--overwrite"],
     ]
 
 
@@ -465,9 +468,9 @@ def odd_names(draw) -> Example:
     for file, content in files.items():
         copied[file.replace("/seed1", "-2/seed1")] = content
     copied[config.replace("/seed1", "-2/seed1")] = json.dumps(tree).encode()
-    command = draw(
-        st.sampled_from([["plot", "runs", "--auc"], ["plot", "runs", "--x=time"], ["eval", "runs"]])
-    )
+    commands = [["plot", "runs", "--auc"], ["plot", "runs", "--x=time"], ["eval", "runs"]]
+    commands.append(["export", "runs", "-o", "again.csv"])
+    command = draw(st.sampled_from(commands))
     return Example(command, files | copied, [f"{name} = {text!r}"])
 
 

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,6 @@ import torch
 from common import (
     ALGORITHMS,
     MODULES,
-    PMOE,
     ROOT,
     SOURCES,
     files_below,
@@ -46,12 +44,14 @@ from pmoe import algorithms, cli, pmoe_sac
         ("run sac --resume --overwrite", ["--resume", "--overwrite"]),
         ("run sac --run-dir /dev/null/runs", ["--run-dir", "/dev/null"]),
         ("run sac --k 0", ["--k", "from 1", "not 0"]),
-        ("run sac --k four", ["--k", "'four'"]),
-        ("run sac --k", ["--k"]),
+        ("run sac --k four", ["error: --k must be a whole number, not 'four'\n"]),
+        ("run sac --k=4.5", ["error: --k must be a whole number, not '4.5'\n"]),
+        ("run sac --gamma high", ["error: --gamma must be a number, not 'high'\n"]),
+        ("run sac --k", ["error: --k needs a value\n"]),
         ("run sac --total-timesteps -5", ["--total-timesteps", "-5"]),
         ("run sac --gamma nan", ["--gamma", "nan"]),
-        ("run sac --alpha warm", ["--alpha", "warm"]),
-        ("run sac --backprop some", ["--backprop", "'max'", "'all'"]),
+        ("run sac --alpha warm", ["error: --alpha must be a number or 'auto', not 'warm'\n"]),
+        ("run sac --backprop some", ["error: --backprop must be 'max' or 'all', not 'some'\n"]),
         ("run sac --lerning-rate 1", ["--lerning-rate", "nearest: --learning-rate"]),
         ("run sac Hopper-v4", ["Hopper-v4"]),
         ("run sac --config nothing.json", ["nothing.json"]),
@@ -198,21 +198,35 @@ def test_a_damaged_checkpoint(pmoe_here, tmp_path, interrupted, damage):
     assert files_below(tmp_path) == before
 
 
+# `pmoe ...` as a Python program that ends with the names of what it imported.
+PMOE_IMPORTS = (
+    "import atexit, sys; from pmoe import cli; atexit.register(lambda: print(*sys.modules)); cli.main()"
+)
+
+
 def test_help_is_quick():
-    """In seconds of processor time, the least of three: a busy machine's caches make them more"""
-    seconds = []
-    for _ in range(3):
-        begun = seconds_of_children()
-        result = subprocess.run([PMOE, "--help"], capture_output=True, text=True, check=True)
-        seconds.append(seconds_of_children() - begun)
-    assert min(seconds) < 0.6
-    for command in ("run", "eval", "list", "--version"):
-        assert command in result.stdout
+    """By the names of what it imports, as seconds differ: each of these takes 0.1 s or more"""
+    command = [sys.executable, "-c", PMOE_IMPORTS, "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    for command_or_option in ("run", "eval", "list", "--version"):
+        assert command_or_option in result.stdout
+    imported = set(result.stdout.splitlines()[-1].split())
+    assert {"typer", "pmoe.cli"} <= imported
+    heavy = {"torch", "numpy", "gymnasium", "mujoco", "matplotlib", "tensorboard", "tyro", "PIL", "scipy"}
+    assert not heavy & imported
 
 
-def seconds_of_children() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def test_start_imports_little_beside_torch(tmp_path):
+    """A run needs nothing of figures and grids, and of the compiler only what it compiles with. By names, as
+    seconds differ: each of these takes 0.1 s to 3 s."""
+    few = ["--env", "Pendulum-v1", "--total-timesteps", "2", "--eval-episodes", "1", "--compile", "off"]
+    command = [sys.executable, "-c", PMOE_IMPORTS, "run", "sac", *few]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    imported = set(result.stdout.split())
+    assert {"torch", "gymnasium", "pmoe.pmoe_sac"} <= imported
+    heavy = {"matplotlib", "pandas", "scipy", "sympy", "mujoco", "imageio", "onnx", "wandb", "submitit"}
+    heavy |= {"torch._dynamo", "torch._inductor", "pmoe.plots.runs", "pmoe.grid.workers", "pmoe.policy"}
+    assert not heavy & imported
 
 
 def test_help_explains_every_option(pmoe_here, monkeypatch, algo):
@@ -283,7 +297,8 @@ def test_mujoco_warns_once_for_all_environments(pmoe, tmp_path):
     """Of HalfCheetah's settotalmass, which MuJoCo 4 does at each of the copies for evaluations"""
     words = flags("sac", env="HalfCheetah-v4,max_episode_steps=3", total_timesteps=5, eval_episodes=4)
     result = pmoe("run", "sac", *words)
-    assert result.returncode == 0 and len(result.stderr.splitlines()) <= 1
+    assert result.returncode == 0
+    assert len(result.stderr.splitlines()) <= 1
     (path,) = tmp_path.glob("runs/*/*/*")
     assert result.stderr == pmoe("eval", path, "--episodes", 3).stderr
     assert not (tmp_path / "MUJOCO_LOG.TXT").exists()
@@ -390,6 +405,12 @@ def test_an_install_brings_one_package(tmp_path):
     assert {path.name for path in Path(tmp_path, "site/pmoe").glob("*.py")} == files
 
 
+def test_a_value_of_another_kind_at_a_terminal_of_few_letters(pmoe):
+    """Which has none for tyro's box, of which the line is made"""
+    result = pmoe("run", "sac", "--k", "four", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    refused(result, "error: --k must be a whole number, not 'four'\n")
+
+
 @pytest.mark.parametrize("text, number", [("1e6", 10**6), ("1.5E3", 1500), ("2000", 2000)])
 def test_a_million_may_be_written_with_an_exponent(text, number):
     args = cli.parse(pmoe_sac.Args, ["--total-timesteps", text], "sac")
@@ -401,4 +422,5 @@ def test_what_is_no_whole_number_is_refused(capsys, text):
     with pytest.raises(SystemExit) as end:
         cli.parse(pmoe_sac.Args, ["--total-timesteps", text], "sac")
     assert end.value.code == 2
-    assert "--total-timesteps" in capsys.readouterr().err
+    error = f"error: --total-timesteps must be a whole number, not {text!r}\n"
+    assert capsys.readouterr().err == error

@@ -224,7 +224,8 @@ def transpose(saved: dict) -> None:
 def fill(value):
     def change(saved: dict) -> None:
         for x in saved["learnt"].values():
-            x.fill_(value)
+            if x.is_floating_point():
+                x.fill_(value)
 
     return change
 

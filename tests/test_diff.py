@@ -133,7 +133,8 @@ def test_a_fork_is_found_by_its_name(pmoe_here, tmp_path):
     tmp_path.joinpath("my_idea.py").write_text("x = 1\n")
     tmp_path.joinpath("sac.py").write_text("x = 2\n")
     shown = pmoe_here("diff", "my_idea", "my_idea.py", "--stat").stdout
-    assert counts(shown.strip()) == (0, 0, 1) and shown.startswith("my_idea.py -> my_idea.py: ")
+    assert counts(shown.strip()) == (0, 0, 1)
+    assert shown.startswith("my_idea.py -> my_idea.py: ")
     assert counts(pmoe_here("diff", "sac", "my_idea", "--stat").stdout.strip())[2] == 0
     refused(pmoe_here("diff", "sac", "my_ide"), "'my_ide' is neither")
 
@@ -156,7 +157,8 @@ def test_runs_differ_in_options_and_code(pmoe_here, tmp_path):
     tmp_path.joinpath(b, "source.py").write_text("x = 1\ny = 3\n")
     result = pmoe_here("diff", a, b)
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert result.returncode == 0 and lines[:2] == [["A:", a], ["B:", b]]
+    assert result.returncode == 0
+    assert lines[:2] == [["A:", a], ["B:", b]]
     assert lines[3:6] == [["--k", "1", "2"], ["source", "abc", "def"], ["numpy", "2.1", "2.2"]]
     assert counts(result.stdout.splitlines()[6]) == (1, 1, 1)
     assert "- y = 2\n+ y = 3\n" in result.stdout
@@ -178,7 +180,8 @@ def test_runs_that_keep_no_source(pmoe_here, tmp_path, sources, told):
         if source is None:
             edit("config.json", '"source"', '"other"')(tmp_path / path)
     result = pmoe_here("diff", a, b)
-    assert result.returncode == 0 and f"{told} {a} and {b}\n" in result.stdout
+    assert result.returncode == 0
+    assert f"{told} {a} and {b}\n" in result.stdout
     refused(pmoe_here("diff", "sac", a), f"{a} keeps no source.py")
 
 

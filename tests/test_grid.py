@@ -76,6 +76,18 @@ def asked_for(shared: dict, methods: list[tuple]) -> tuple[dict, bool]:
     return asked, twice
 
 
+def test_a_million_may_be_written_with_an_exponent(tmp_path):
+    """Also in a list; where a number is asked for, it is one"""
+    text = SAC + "total_timesteps = 1e6\nbatch_size = [1.28E2, 256]\ngamma = 1e0\nlearning_rate = 3e-4\n"
+    jobs = read(tmp_path, text).jobs
+    assert [job.args.batch_size for job in jobs] == [128, 256]
+    for job in jobs:
+        values = (job.args.total_timesteps, job.args.batch_size, job.args.gamma, job.args.learning_rate)
+        assert [type(value) for value in values] == [int, int, float, float]
+        assert job.args.total_timesteps == 10**6
+        assert (job.args.gamma, job.args.learning_rate) == (1, 3e-4)
+
+
 @settings(deadline=None, max_examples=150)
 @given(shared=TABLES, methods=METHODS, together=st.integers(1, 3))
 def test_every_combination_is_there_once_in_a_directory_of_its_own(
@@ -87,6 +99,9 @@ def test_every_combination_is_there_once_in_a_directory_of_its_own(
     try:
         wanted = read(tmp_path_factory.getbasetemp(), text)
     except GridError as error:
+        if "--k must be at least 2" in str(error):
+            assert "amortized-sac" in [algo for algo, _ in methods]
+            return
         two = re.search(
             r"grid.toml:\d+: runs/\S+ would be of two methods.*; give one of them a tag$", str(error)
         )
@@ -158,6 +173,7 @@ def test_the_command_of_a_job_gives_its_options(tmp_path_factory, algo):
     for name, hint in hints.items():
         if name not in fixed:
             options[name] = values(hint).filter(lambda x: x is not None)
+    options["k"] = st.integers(2, 1000)  # as an implicit policy needs
     envs = st.sampled_from(["Pendulum-v1", "deep/Toy-v0"])
 
     @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
@@ -211,6 +227,9 @@ BAD = [
     (SAC + "resume = true\n", 3, ["resume"]),
     (SAC + 'k = "4"\n', 3, ['k cannot be "4"', "a whole number"]),
     (SAC + "k = 4.0\n", 3, ["4.0", "a whole number"]),
+    (SAC + "k = 1.5e0\n", 3, ["1.5", "a whole number"]),
+    (SAC + "k = 1e999\n", 3, ["Infinity", "a whole number"]),
+    (SAC + "total_timesteps = 1e13\n", 3, ["--total-timesteps", "10000000000000"]),
     (SAC + "k = [1, 2.5]\n", 3, ["2.5", "a whole number"]),
     (SAC + "k = true\n", 3, ["true", "a whole number"]),
     (SAC + "k = {a = 1}\n", 3, ["a whole number"]),
@@ -239,6 +258,8 @@ BAD = [
     ("[plot]\nfrom = -1\n" + SAC, 2, ["from", "a whole number from 0"]),
     ("[plot]\nmoments = [1, -1]\n" + SAC, 2, ["moments", "a list of whole numbers from 0"]),
     ("[plot]\nmoments = 3\n" + SAC, 2, ["moments", "a list of whole numbers from 0"]),
+    ("[plot]\nmetric = 'sucess'\n" + SAC, 2, ["metric", "'sucess'", "'eval' or 'train' or 'success'"]),
+    ("[plot]\nmetric = true\n" + SAC, 2, ["metric", "True", "'eval' or 'train' or 'success'"]),
     ("plot = 3\n" + SAC, 1, ["plot"]),
     ("[slurm]\nmemry = 3\n" + SAC, 2, ["[slurm]", "nearest: memory"]),
     ("[slurm]\ntime = 0\n" + SAC, 2, ["time", "a whole number from 1"]),
@@ -256,6 +277,12 @@ BAD = [
     (SAC + "total_timesteps = [2000, 3000]\n", 2, ["sac-k4/seed1", "two methods", "total_timesteps", "tag"]),
     ('tag = "x"\n' + SAC + "gamma = [0.9, 0.99]\n", 3, ["sac-k4-x/seed1", "two methods", "gamma", "tag"]),
 ]
+
+
+def test_a_range_that_one_method_has(tmp_path):
+    """By the command line an accepted grid would train."""
+    with pytest.raises(GridError, match="grid.toml:1: --k must be at least 2"):
+        read(tmp_path, "k = 1\n[[method]]\nalgo = ['sac', 'amortized-sac']\n")
 
 
 @pytest.mark.parametrize("text, line, words", BAD, ids=[repr(text) for text, _, _ in BAD])
@@ -330,7 +357,7 @@ def methods_of(envs: dict[str, int], *methods: tuple[str, int | None]) -> dict[s
 TABLE_2 = methods_of(PAPER_SAC, ("sac", 1), ("sac", None), ("gating-sac", None), ("mcp-sac", None))
 PPO = (("dac", 4), ("mcp-ppo", None), ("ppo", None))
 MRP = (("sac", 1), ("sac", None), ("mrp-sac", None), ("reinforce-sac", None), ("gumbel-sac", None))
-SUITES = {"mrp_dmc.toml": "shimmy", "mrp_metaworld.toml": "envpool"}
+SUITES = {"mrp_dmc.toml": "dmc", "mrp_metaworld.toml": "envpool"}
 DMC = [
     "dm_control/walker-walk-v0",
     "dm_control/cheetah-run-v0",
@@ -356,7 +383,11 @@ METAWORLD = [
 MODES = (("gating-sac", None), ("mcp-sac", None), ("ppo", None), ("dac", None), ("amortized-sac", None), *MRP)
 UNSHAPED = ("UnshapedAcrobot-v0", "UnshapedMountainCar-v0", "CosinePendulum-v0", "SparsePendulum-v0")
 UNSHAPED += ("Bimodal-v0", "Bimodal-v0,left=0.75")
-SEEDS = {"modes.toml": [range(11, 21), range(11, 16)]}  # else from 1 on
+SEEDS = {
+    "bumps.toml": [range(11, 21)],
+    "modes.toml": [range(11, 21), range(11, 16)],
+    "modes_control.toml": [range(11, 16)],
+}  # else from 1 on
 CONTENT = {  # methods and K, by environment; seeds; options that are not the defaults
     "table2.toml": (TABLE_2, 5, {}),
     "released_code.toml": (
@@ -368,7 +399,7 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
     "ppo_frequency.toml": (
         {env: {("ppo", 4), ("ppo", 1)} for env in ("Pendulum-v1", "InvertedPendulum-v4", "Hopper-v4")},
         5,
-        {"freq_coef": {1.0, 0.1, 0.0}, "total_timesteps": {100_000}},
+        {"freq_coef": {1.0, 0.1, 0.0}, "total_timesteps": {60_000}},
     ),
     "ppo_networks.toml": (
         {env: {("ppo", 4), ("ppo", 1)} for env in ("HalfCheetah-v4", "Hopper-v4")},
@@ -452,6 +483,29 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
             "networks": {"printed", "separate"},
         },
     ),
+    "bumps.toml": (
+        {"Bumps-v0": {("sac", 1), ("sac", 4), ("gumbel-sac", 4), ("mrp-sac", 4)}},
+        10,
+        {
+            "total_timesteps": {2500},
+            "eval_every": {500},
+            "alpha": {0.2},
+            "random_steps": {1000},
+            "learning_starts": {500},
+            "backprop": {"max", "all"},
+            "entropy": {"primitive", "mixture"},
+        },
+    ),
+    "modes_control.toml": (
+        methods_of(dict.fromkeys(("Hopper-v4", "MultiDirection-v0"), 4), ("sac", None), ("mrp-sac", None)),
+        5,
+        {
+            "total_timesteps": {20_000},
+            "alpha": {0.2},
+            "backprop": {"max", "all"},
+            "entropy": {"primitive", "mixture"},
+        },
+    ),
     "mrp.toml": (methods_of(dict.fromkeys(MUJOCO, 5), *MRP), 5, {"alpha": {"auto"}}),
     "mrp_dmc.toml": (methods_of(dict.fromkeys(DMC, 5), *MRP), 5, {"alpha": {"auto"}}),
     "mrp_metaworld.toml": (methods_of(dict.fromkeys(METAWORLD, 5), *MRP), 5, {"alpha": {"auto"}}),
@@ -491,7 +545,14 @@ def of_suite(name: str):
 
 @pytest.fixture(params=map(of_suite, GRIDS))
 def own_grid(request):
-    ours = ("figure3.toml", "figure5.toml", "modes.toml", "mrp_unshaped.toml")
+    ours = (
+        "bumps.toml",
+        "figure3.toml",
+        "figure5.toml",
+        "modes.toml",
+        "modes_control.toml",
+        "mrp_unshaped.toml",
+    )
     if request.param in ours and "TargetReaching-v0" not in gym.registry:
         pytest.skip("Gymnasium does not know the project's environments here")
     return read_grid(ROOT / "grids" / request.param)
@@ -502,13 +563,16 @@ def test_a_grid_opens_with_what_it_costs(own_grid):
     first, *more = own_grid.file.read_text().splitlines()[:4]
     second = next(line for line in more if " runs, " in line)
     pattern = (
-        r"# ([\d,]+) runs, ([\d,]+) steps: about ([\d,]+) hours? of one core at ([\d,]+) steps a second; .+"
+        r"# ([\d,]+) runs, ([\d,]+) steps: about ([\d,]+) (hours?|minutes) of one core "
+        r"at ([\d,]+) steps a second; .+"
     )
-    runs, steps, hours, speed = (int(x.replace(",", "")) for x in re.fullmatch(pattern, second).groups())
+    *numbers, unit, speed = re.fullmatch(pattern, second).groups()
+    runs, steps, duration, speed = (int(x.replace(",", "")) for x in (*numbers, speed))
+    seconds = 60 if unit == "minutes" else 3600
     assert re.match(r"# .*(Table|Figure|MRP|Modes)", first, re.IGNORECASE) and "arXiv" in first
     assert runs == len(own_grid.paths) == len(set(own_grid.paths))
     assert steps == sum(job.args.total_timesteps * len(job.paths) for job in own_grid.jobs)
-    assert hours == round(steps / speed / 3600)
+    assert duration == round(steps / speed / seconds)
     assert (speed == 1000) == all(hasattr(job.args, "num_steps") for job in own_grid.jobs)
 
 

@@ -13,7 +13,7 @@ from common import MODULES, checkpoint
 from grid_tools import SAC, STEPS, put, read, text_of, write_done
 
 from pmoe import cli
-from pmoe.files import read_speed
+from pmoe.files import last_step, read_speed
 from pmoe.grid.claims import beside
 from pmoe.grid.read import as_it_stands, command, finished, going_on, progress, reached, unfinished
 
@@ -138,7 +138,8 @@ def test_status_shows_step_and_time_left(pmoe_here, tmp_path, quick_run):
     assert reached(path, "running", 1000) == (600, pytest.approx(400 / 400 * taken))
     assert reached(path, "stopped", 1000) == (400, pytest.approx(600 / 400 * taken))
     result = pmoe_here("status")
-    assert result.returncode == 1 and "1 running, 2 stopped\n" in result.stdout
+    assert result.returncode == 1
+    assert "1 running, 2 stopped\n" in result.stdout
     left = r"\d+:\d\d:\d\d"
     assert re.search(rf"1-2 +stopped +400 of 1,000 \(40%\) +{left} *\n", result.stdout)
     assert re.search(rf"3 +running +600 of 1,000 \(60%\) +{left} *\n", result.stdout)
@@ -146,9 +147,8 @@ def test_status_shows_step_and_time_left(pmoe_here, tmp_path, quick_run):
     whole = newest.read_bytes()
     torch.save({"step": 1, "wall_time": 9e11}, newest)
     assert "days" in pmoe_here("status").stdout
-    newest.write_bytes(whole)
     # A checkpoint that is damaged, or the first, says nothing of the speed.
-    newest.write_bytes(newest.read_bytes()[:1000])
+    newest.write_bytes(whole[:1000])
     assert reached(path, "stopped", 1000) == (400, None)
     newest.rename(newest.with_name("0000000000.pt"))
     assert reached(path, "stopped", 1000) == (0, None)
@@ -186,7 +186,8 @@ def test_status_is_0_if_all_is_done(pmoe_here, tmp_path, path, missing):
         write_config(tmp_path / f"runs/Hopper-v4/sac-k4/seed{seed}")
     (tmp_path / "grid.toml").write_text(f"seed = [1, 2{', 3' * missing}]\n" + SAC)
     result = pmoe_here("status", path)
-    assert result.returncode == int(missing and path == "grid.toml") and "2 done" in result.stdout
+    assert result.returncode == int(missing and path == "grid.toml")
+    assert "2 done" in result.stdout
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"step": "many"}'], ids=repr)
@@ -194,6 +195,15 @@ def test_a_damaged_done_json_is_not_done(tmp_path, text):
     put(tmp_path, 100)
     (tmp_path / "done.json").write_text(text)
     assert not finished(tmp_path, 100)
+
+
+def test_the_last_step_of_a_long_file(tmp_path):
+    """Of which the end is read: it begins amid a line, and at another digit for each length"""
+    file = tmp_path / "episodes.csv"
+    for more in range(40):
+        lines = [f"{step},0.0011053439283,1\n" for step in range(1, 300)]
+        file.write_text("".join(lines) + f"300,0.{'1' * more}2,1\n301,0.00")
+        assert last_step(file) == 300
 
 
 # What a log says

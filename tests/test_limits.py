@@ -1,5 +1,6 @@
 """What `check` refuses before anything is made, the memory that a run would take, and names on the disk."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -87,9 +88,9 @@ def memory(name):
 
 envs = module.Envs("Pendulum-v1", 1)
 args = module.Args(k=4, batch_size=20_000, total_timesteps=1)
-generators = [torch.Generator().manual_seed(0)]
-agent = module.Agent(args, envs.obs_size, envs.action_size, generators)
-noise = module.draw_noise(generators, 2 * args.batch_size, agent.draws, envs.action_size)
+rng = module.Philox([0])
+agent = module.Agent(args, envs.obs_size, envs.action_size, rng)
+noise = rng.noise(2 * args.batch_size, agent.draws, envs.action_size)
 shapes = [envs.obs_size, envs.action_size, envs.obs_size, 1, 1]
 batch = module.Batch(*[torch.zeros(1, args.batch_size, size) for size in shapes])
 with contextlib.suppress(OSError):
@@ -118,6 +119,24 @@ def test_control_characters_are_refused(capsys, text):
         assert stop.value.code == 2
         option = "--" + name.replace("_", "-")
         assert capsys.readouterr().err == f"error: {option} must be printable text, not {text!r}\n"
+
+
+def test_a_forks_option_has_the_range_that_its_default_shows(monkeypatch, capsys):
+    """0 for a whole number, or something below 0, is none of ours to refuse."""
+    module = MODULES["sac"]
+
+    @dataclasses.dataclass
+    class Args(module.Args):
+        warmup: int = 0
+        shift: float = -1.0
+        width: float = 1.0
+
+    monkeypatch.setattr(module, "Args", Args)
+    module.check(Args())
+    module.check(Args(warmup=5, shift=-3.0))
+    with pytest.raises(SystemExit):
+        module.check(Args(width=-1.0))
+    assert "--width must be from 0" in capsys.readouterr().err
 
 
 # Names on the disk

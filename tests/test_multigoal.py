@@ -1,27 +1,15 @@
-"""`Bumps-v0`, `MultiGoal-v0` and `MultiDirection-v0`: rewards, modes, Gymnasium's rules, replay, frames,
-training."""
-
-import pickle
-import subprocess
-import sys
-import time
-import warnings
-from copy import deepcopy
+"""`Bumps-v0`, `MultiGoal-v0` and `MultiDirection-v0`: motion, rewards, modes. What holds for all environments
+is in test_own_envs.py."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from common import PMOE, flags, refused, rows_of, run_at, same_runs, train
-from gymnasium.utils.env_checker import check_env
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from pmoe import envs
-from pmoe.envs.multigoal import COLOURS, Bumps, MultiGoal
-
-IDS = ["Bumps-v0", "MultiGoal-v0", "MultiDirection-v0"]
-PLANES = IDS[:2]  # which Matplotlib draws
+from pmoe.envs.multigoal import Bumps, MultiGoal
 
 
 def make(env_id, **options) -> gym.Env:
@@ -42,15 +30,15 @@ def rewarded(env, action) -> tuple[float, bool, int]:
 
 
 @pytest.mark.parametrize(
-    "options, a, b, expected", [({}, 0.5, 0.2, 0), ({"height": 2, "width": 0.3}, 1, -1, 0)]
+    "options, height, width, a, b",
+    [({}, 5, 0.2, 0.5, 0.2), ({"height": 2, "width": 0.3}, 2, 0.3, 1, -1)],
 )
-def test_the_reward_is_the_sum_of_the_bumps(options, a, b, expected):
-    height = options.get("height", 5)
-    width = options.get("width", 0.2)
+def test_the_reward_is_the_sum_of_the_bumps(options, height, width, a, b):
+    expected = 0
     for x, y in ((0.7, 0), (0, 0.7), (-0.7, 0), (0, -0.7)):
         squared = (a - x) ** 2 + (b - y) ** 2
         expected += height * np.exp(-squared / (2 * width**2))
-    reward, terminated, _ = rewarded(make("Bumps-v0", height=height, width=width), [a, b])
+    reward, terminated, _ = rewarded(make("Bumps-v0", **options), [a, b])
     assert_allclose(reward, expected, rtol=1e-5)
     assert terminated
 
@@ -75,7 +63,7 @@ def test_a_bump_ends_where_it_is_half_as_high():
     env = make("Bumps-v0")
     half = 0.2 * np.sqrt(2 * np.log(2))
     for offset, mode in ((half - 1e-4, 1), (half + 1e-4, -1), (-0.7, -1)):
-        reward, _, got = rewarded(env, [0, 0.7 + offset if offset > 0 else 0])
+        reward, _, got = rewarded(env, [0, 0.7 + offset])
         assert got == mode
         assert (reward > 2.5) == (mode == 1)
 
@@ -222,195 +210,8 @@ def test_the_rewards_of_an_episode_add_up_to_the_distance(ant):
     assert len(ant.path) == 21
 
 
-# ---------------------------------------------------------------------------------------- Gymnasium's rules
-
-OPTIONS = [
-    ("Bumps-v0", {}),
-    ("Bumps-v0", {"bumps": 3, "dimensions": 1, "unequal": 0.5}),
-    ("Bumps-v0", {"bumps": 1, "dimensions": 5}),
-    ("MultiGoal-v0", {}),
-    ("MultiGoal-v0", {"goals": 7, "scale": 1}),
-    ("MultiDirection-v0", {}),
-]
-
-
-@pytest.mark.parametrize("env_id, options", OPTIONS)
-def test_gymnasium_s_checker(env_id, options):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # Of MuJoCo's own environments it says the same.
-        warnings.filterwarnings("ignore", message=".*Box observation space")
-        check_env(gym.make(env_id, **options).unwrapped, skip_render_check=env_id not in PLANES)
-
-
-def steps_of(env, actions) -> np.ndarray:
-    """What each step gave; a new episode begins where one ends."""
-    rows = []
-    for action in actions:
-        obs, reward, terminated, truncated, info = env.step(action)
-        rows.append([*obs, reward, terminated, truncated, info["mode"]])
-        if terminated or truncated:
-            env.reset()
-    return np.array(rows)
-
-
-def actions_of(env, count: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    return rng.uniform(-1, 1, (count, *env.action_space.shape)).astype(np.float32)
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_replays_to_the_bit(env_id):
-    """From the generator's state at a reset and the actions since then, as runs are resumed."""
-    first, second = gym.make(env_id), gym.make(env_id)
-    actions = actions_of(first, 200)
-    first.reset(seed=1)
-    steps_of(first, actions[:100])
-    state = first.unwrapped.np_random.bit_generator.state
-    first.reset()
-    second.reset(seed=2)
-    second.unwrapped.np_random.bit_generator.state = state
-    second.reset()
-    assert_array_equal(steps_of(first, actions[100:]), steps_of(second, actions[100:]))
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_a_seed_says_what_happens(env_id):
-    env = gym.make(env_id)
-    actions = actions_of(env, 20)
-    env.reset(seed=3)
-    once = steps_of(env, actions)
-    env.reset(seed=3)
-    assert_array_equal(steps_of(env, actions), once)
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_copies(env_id):
-    options = {"MultiDirection-v0": {"sectors": 5}}.get(env_id, {})
-    env = gym.make(env_id, **options).unwrapped
-    for twin in (pickle.loads(pickle.dumps(env)), deepcopy(env)):
-        assert twin.modes == env.modes
-        for each in (env, twin):
-            each.reset(seed=4)
-        actions = actions_of(env, 20)
-        assert_array_equal(steps_of(twin, actions), steps_of(env, actions))
-
-
-# ------------------------------------------------------------------------------------------------- pictures
-
-
-@pytest.mark.parametrize("env_id", PLANES)
-def test_a_frame(env_id):
-    env = gym.make(env_id, render_mode="rgb_array")
-    env.reset(seed=2)
-    before = env.render()
-    env.step(np.float32([0.5, 0.5]))
-    after = env.render()
-    for picture in (before, after):
-        assert picture.shape == (512, 512, 3)
-        assert picture.dtype == np.uint8
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20
-    assert (after != before).any()
-
-    # Where the agent is
-    agent = np.frombuffer(bytes.fromhex(COLOURS["agent"][1:]), np.uint8)
-    rows, columns = np.nonzero((after == agent).all(-1))
-    half = env.observation_space.high[0] if env_id == "MultiGoal-v0" else 1
-    expected = env.unwrapped.position if env_id == "MultiGoal-v0" else np.array([0.5, 0.5])
-    # The dot is the lowest and the rightmost that has its colour; a path leads to it.
-    x = (2 * columns.max() / 512 - 1) * half
-    y = (1 - 2 * rows.min() / 512) * half
-    assert_allclose([x, y], expected, atol=0.03 * half)
-
-
-def test_a_frame_of_bumps_in_one_dimension():
-    env = gym.make("Bumps-v0", dimensions=1, bumps=2, render_mode="rgb_array")
-    env.reset()
-    env.step(np.float32([0.5]))
-    assert env.render().std() > 1
-
-
-@pytest.mark.parametrize("env_id", PLANES)
-def test_render_modes(env_id):
-    with pytest.raises(ValueError, match="rgb_array or None, not 'ansi'"):
-        gym.make(env_id, render_mode="ansi")
-    env = make(env_id)
-    with pytest.warns(UserWarning, match="draws nothing without"):
-        assert env.render() is None
-
-
-# ------------------------------------------------------------------------------------- options, command line
-
-REFUSED = [
-    ("Bumps-v0", {"bumps": 0}, "bumps must be from 1 to 1000, not 0"),
-    ("Bumps-v0", {"bumps": 2.5}, "bumps must be a whole number"),
-    ("Bumps-v0", {"dimensions": 0}, "dimensions must be from 1 to 1000"),
-    ("Bumps-v0", {"bumps": 12}, "12 bumps of width 0.2 run into each other; at most 0.12"),
-    ("Bumps-v0", {"width": 0}, "width must be a number above 0"),
-    ("Bumps-v0", {"height": float("nan")}, "height must be a number above 0, not nan"),
-    ("Bumps-v0", {"height": "5"}, "height must be a number above 0, not '5'"),
-    ("Bumps-v0", {"unequal": 1}, "unequal must be a number from 0 to less than 1, not 1"),
-    ("MultiGoal-v0", {"goals": 16}, "goals must be from 1 to 15"),
-    ("MultiGoal-v0", {"action_cost": -1}, "action_cost must be a number from 0 up, not -1"),
-    ("MultiGoal-v0", {"bonus": True}, "bonus must be a number from 0 up, not True"),
-    ("MultiGoal-v0", {"scale": 0}, "scale must be a number above 0, not 0"),
-    ("MultiDirection-v0", {"sectors": 0}, "sectors must be from 1 to 360, not 0"),
-]
-
-
-@pytest.mark.parametrize("env_id, options, words", REFUSED)
-def test_refuses_options(env_id, options, words):
-    with pytest.raises(ValueError, match=words):
-        gym.make(env_id, **options)
-
-
-def test_the_command_line_refuses_options(pmoe):
-    result = pmoe("run", "sac", "--env", "Bumps-v0,bumps=12")
-    refused(result, "Bumps-v0,bumps=12", "12 bumps of width 0.2 run into each other")
-
-
-def test_registered(tmp_path):
-    code = "import gymnasium, sys; print(gymnasium.make('pmoe.envs:MultiGoal-v0', goals=3).unwrapped.modes, "
-    code += "'mujoco' in sys.modules)"
-    command = [sys.executable, "-c", code]
-    out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert out.stdout == "3 False\n"
-
-
 def test_options_in_the_name():
     env = envs.make("MultiGoal-v0,goals=3,scale=0.5,max_episode_steps=7")
     assert env.unwrapped.modes == 3
     assert env.unwrapped.scale == 0.5
     assert env.spec.max_episode_steps == 7
-
-
-# --------------------------------------------------------------------------------------------------- training
-
-
-@pytest.mark.parametrize("algo", ["sac", "dac"])
-@pytest.mark.parametrize("env_id", PLANES)
-def test_trains(tmp_path, algo, env_id):
-    [path] = train(algo, tmp_path, env_id=env_id)
-    assert run_at(path).env == env_id
-    lengths = {int(row["episodic_length"]) for row in rows_of(path / "episodes.csv")}
-    assert lengths == {1} if env_id == "Bumps-v0" else max(lengths) <= 30
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("env_id", IDS)
-def test_killed_and_resumed_is_as_never_stopped(tmp_path, env_id):
-    """Through the command line, killed somewhere between its first checkpoint and its end"""
-    fields = {"env_id": env_id, "num_seeds": 2, "total_timesteps": 500, "checkpoint_every": 50}
-    fields |= {"eval_episodes": 1}
-    command = [PMOE, "run", "sac", *flags("sac", **fields)]
-    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL}
-    straight = subprocess.Popen([*command, "--run-dir", "straight"], **quiet)
-    command += ["--run-dir", "killed"]
-    process = subprocess.Popen(command, **quiet)
-    while process.poll() is None and not list(tmp_path.glob("killed/*/*/seed2/checkpoint/*0[1-9]50.pt")):
-        time.sleep(0.01)
-    process.kill()
-    assert process.wait() == -9
-    assert subprocess.run([*command, "--resume"], check=False, **quiet).returncode == 0
-    assert straight.wait() == 0
-    same_runs(tmp_path / "straight", tmp_path / "killed", seeds=2)

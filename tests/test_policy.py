@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions as D
 
-from pmoe.pmoe_sac import Critic, Linear, draw_primitive, mixture_log_density
+from pmoe.pmoe_sac import Critic, Linear, Philox, draw_primitive, mixture_log_density
 
 
 def torch_mixture(agent, obs):
@@ -149,7 +149,7 @@ def test_draws_follow_the_router():
 def test_a_primitive_without_weight_is_never_drawn_and_rounding_invents_none():
     log_w = torch.tensor([[[0.0, 1.0, 0.0]]]).log()
     almost_one = 1 - 2**-24
-    uniform = torch.tensor([[[1e-7, 0.5, almost_one]]])
+    uniform = torch.tensor([[[0.0, 0.5, almost_one]]])
     assert draw_primitive(log_w, uniform).tolist() == [[[1, 1, 1]]]
     # The sum of w is below the uniform number here.
     log_w = torch.tensor([[[0.3, 0.3, 0.3]]]).log()
@@ -195,10 +195,8 @@ def test_act_routes_as_asked():
 
 
 def test_linear_starts_as_torch_does_and_each_seed_alone():
-    five = torch.Generator().manual_seed(5)
-    six = torch.Generator().manual_seed(6)
-    layer = Linear(17, 300, [five, six])
-    alone = Linear(17, 300, [torch.Generator().manual_seed(6)])
+    layer = Linear(17, 300, Philox([5, 6]))
+    alone = Linear(17, 300, Philox([6]))
     assert torch.equal(layer.weight[1], alone.weight[0])
     assert torch.equal(layer.bias[1], alone.bias[0])
 
@@ -215,8 +213,7 @@ def through(layer, n, x):
 
 
 def test_critic_is_two_networks_a_seed():
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    critic = Critic(3 + 2, 256, generators)
+    critic = Critic(3 + 2, 256, Philox([1, 2]))
     obs = torch.randn(2, 5, 3)
     action = torch.randn(2, 5, 4, 2)
     q = critic(obs, action)  # (S, 2, B, K)

@@ -46,11 +46,12 @@ def test_the_episodes_of_an_evaluation(quick_run, algo):
     """Step by step from Python they have the returns that `pmoe eval` would print."""
     path = quick_run(algo)
     policy = package.load_policy(path)
-    envs = MODULES[algo].Envs("Pendulum-v1", 2)
-    returns = envs.evaluate(MODULES[algo].load_actor(path).act, [1], 400)[0]
+    module = MODULES[algo]
+    envs = module.Envs("Pendulum-v1", 2)
+    (returns,) = envs.evaluate(module.load_actor(path).act, [1], 400)
     for i, wanted in enumerate(returns):
         env = envs.envs[i]
-        MODULES[algo].Envs.start(envs, MODULES[algo].random_seeds(2, 1, 400))
+        envs.start(module.random_seeds(2, 1, 400))
         obs = envs.obs[i]
         policy.reset()
         total = 0.0
@@ -67,15 +68,20 @@ def test_every_kind_of_observations_gives_its_kind_of_actions(bounded, algo):
     policy = package.load_policy(str(bounded[algo]))
     obs = some_obs(policy)
     actions = policy(obs)
-    assert policy.obs_size == 2 and policy.env_id == BOUNDS and policy.step == 300
-    assert type(actions) is np.ndarray and actions.dtype == policy.action_space.dtype
+    assert policy.obs_size == 2
+    assert policy.env_id == BOUNDS
+    assert policy.step == 300
+    assert type(actions) is np.ndarray
+    assert actions.dtype == policy.action_space.dtype
     assert actions.shape == (N, 2)
     for dtype in (np.float32, np.float64):
         assert (policy(obs.astype(dtype)) == actions).all()
         tensor = policy(torch.tensor(obs.astype(dtype), requires_grad=True))
-        assert isinstance(tensor, torch.Tensor) and (tensor.numpy() == actions).all()
+        assert isinstance(tensor, torch.Tensor)
+        assert (tensor.numpy() == actions).all()
     single = policy(obs[0])
-    assert single.shape == (2,) and np.allclose(single, actions[0], atol=1e-5)
+    assert single.shape == (2,)
+    assert np.allclose(single, actions[0], atol=1e-5)
     assert policy(torch.tensor(obs[0])).shape == (2,)
     assert (policy(obs[0].tolist()) == single).all()
     assert policy(obs[:0]).shape == (0, 2)
@@ -123,7 +129,8 @@ def test_reset_forgets_the_option(bounded):
         options.add(policy.actor.option.item())
     assert options == {0, 1}
     policy.reset()
-    assert policy.actor.option is None and (policy(first) == action).all()
+    assert policy.actor.option is None
+    assert (policy(first) == action).all()
 
 
 def test_episodes_of_a_batch_end_one_by_one(bounded):
@@ -134,11 +141,13 @@ def test_episodes_of_a_batch_end_one_by_one(bounded):
     ended = np.arange(40) < 10
     policy.reset(ended)
     option = policy.actor.option
-    assert (option[0, :10] == -1).all() and torch.equal(option[0, 10:], before[0, 10:])
+    assert (option[0, :10] == -1).all()
+    assert torch.equal(option[0, 10:], before[0, 10:])
     actions = policy(obs[::-1].copy())
     policy.reset()
     anew = policy(obs[::-1].copy())
-    assert (actions[:10] == anew[:10]).all() and not (actions == anew).all()
+    assert (actions[:10] == anew[:10]).all()
+    assert not (actions == anew).all()
 
 
 def test_a_memory_of_other_episodes_is_not_taken(bounded):
@@ -174,8 +183,9 @@ def test_a_fork(bounded, tmp_path):
     fork.rename(path / "source.py")
     assert package.load_policy(path).obs_size == policy.obs_size
     (path / "source.py").unlink()
-    with pytest.raises(ValueError, match="my_idea"):
+    with pytest.raises(ValueError, match="my_idea") as error:
         package.load_policy(path)
+    assert error.type is ValueError  # and not one of plots
 
 
 @pytest.fixture
@@ -203,15 +213,17 @@ def test_no_run(tmp_path, run_dir):
 )
 def test_damaged(run_dir, name, content, words):
     (run_dir / name).write_text(content)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as error:
         package.load_policy(run_dir)
+    assert error.type is ValueError  # and not one of plots
 
 
 def test_no_environment(run_dir):
     file = run_dir / "config.json"
     file.write_text(file.read_text().replace("ToyUnits", "ToyGone"))
-    with pytest.raises(ValueError, match="its environment cannot be made .*ToyGone"):
+    with pytest.raises(ValueError, match="its environment cannot be made .*ToyGone") as error:
         package.load_policy(run_dir)
+    assert error.type is ValueError  # and not one of plots
 
 
 # Exported
@@ -221,7 +233,8 @@ def test_no_environment(run_dir):
 def test_onnx(bounded, algo, tmp_path, pmoe_here):
     """With the statistics of observations, which only PPO's family has, and DAC's memory"""
     result = pmoe_here("export", bounded[algo], "policy.onnx")
-    assert result.returncode == 0 and result.stderr == ""
+    assert result.returncode == 0
+    assert result.stderr == ""
     assert result.stdout.startswith("wrote policy.onnx: obs (batch, 2)")
     assert [file.name for file in tmp_path.iterdir()] == ["policy.onnx"]
     policy = package.load_policy(bounded[algo])
@@ -266,7 +279,8 @@ def test_nothing_is_overwritten_unless_asked(bounded, tmp_path, pmoe_here):
         ([".", "policy.pt"], "it has no config.json"),
         (["RUN", "policy.pth"], "an .onnx or a .pt2 file"),
         (["RUN", "none/policy.pt"], "there is no folder none"),
-        (["RUN"], "FILE"),
+        (["runs", "table.csv"], "curves need -o, as in `pmoe export runs -o table.csv`"),
+        (["RUN"], "give RUN_DIR FILE.onnx, for a policy"),
     ],
 )
 def test_bad_input(bounded, tmp_path, pmoe_here, words, message):
@@ -290,7 +304,8 @@ def test_what_does_otherwise_than_the_policy_is_not_written(bounded, monkeypatch
 
     monkeypatch.setattr(export, "torch_runner", wrong)
     result = pmoe_here("export", bounded["sac"], "policy.pt")
-    assert result.returncode == 1 and "does otherwise than the policy" in result.stderr
+    assert result.returncode == 1
+    assert "does otherwise than the policy" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -33,7 +33,7 @@ from common import (
 )
 
 from pmoe import pmoe_sac
-from pmoe.pmoe_sac import Envs, ReplayBuffer
+from pmoe.pmoe_sac import Envs, Philox, ReplayBuffer
 
 TWO_ENVS = ("ppo", {"num_envs": 2})
 EVERY_ALGORITHM = [(algo, {}) for algo in ALGORITHMS]
@@ -196,7 +196,7 @@ def train_and_look(run_dir, monkeypatch, **fields):
     with monkeypatch.context() as patch:
         patch.setattr(pmoe_sac, "ReplayBuffer", Seen)
         train("sac", run_dir, **fields)
-    return buffers[0].rows[0]
+    return buffers[0].rows[0, : buffers[0].size]
 
 
 @pytest.mark.parametrize("env_id, flag", [("ToyTerminates-v0", 1.0), ("ToyTruncates-v0", 0.0)])
@@ -227,12 +227,11 @@ def test_buffer_forgets_the_oldest(tmp_path, monkeypatch):
 
 
 def test_samples_are_of_the_rows_that_there_are_and_each_seed_has_its_own():
-    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
-    buffer = ReplayBuffer(20, 1, 1, generators)
+    buffer = ReplayBuffer(20, 1, 1, Philox([0, 1]))
     numbers = torch.arange(20.0).unsqueeze(-1)
     buffer.rows[0] = numbers
     buffer.rows[1] = 100 + numbers
-    buffer.count = 10
+    buffer.size.fill_(10)
     batch = buffer.sample(500)
     assert batch.obs.shape == batch.reward.shape == (2, 500, 1)
     assert torch.equal(batch.obs, batch.next_obs)
@@ -243,7 +242,7 @@ def test_samples_are_of_the_rows_that_there_are_and_each_seed_has_its_own():
 
 
 def test_a_batch_has_the_fields_that_were_added():
-    buffer = ReplayBuffer(5, 3, 2, [torch.Generator(), torch.Generator()])
+    buffer = ReplayBuffer(5, 3, 2, Philox([0, 1]))
     rng = np.random.default_rng(0)
     obs = rng.normal(size=(2, 3))
     action = rng.normal(size=(2, 2))

@@ -1,5 +1,6 @@
 """`pmoe grid --slurm` and `--print-sbatch`: a pretended Slurm, submitit's local executor, a real Slurm."""
 
+import fcntl
 import json
 import os
 import pickle
@@ -8,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -394,14 +396,17 @@ def test_the_local_executor(tmp_path):
 def cluster():
     """Of one node, this machine; PMOE_REQUIRE_SLURM in the environment says that it must be possible here."""
     script = ["bash", str(ROOT / "tests/slurm.sh")]
-    started = subprocess.run([*script, "start"], capture_output=True, text=True, check=False)
-    if started.returncode:
-        why = f"no Slurm here: {started.stderr.strip()}"
-        if "PMOE_REQUIRE_SLURM" in os.environ:
-            pytest.fail(why)
-        pytest.skip(why)
-    yield
-    subprocess.run([*script, "stop"], check=True)
+    with open(Path(tempfile.gettempdir()) / "pmoe-tests-slurm.lock", "w") as lock:
+        # One machine has one cluster: where tests run side by side, none stops it while another uses it.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        started = subprocess.run([*script, "start"], capture_output=True, text=True, check=False)
+        if started.returncode:
+            why = f"no Slurm here: {started.stderr.strip()}"
+            if "PMOE_REQUIRE_SLURM" in os.environ:
+                pytest.fail(why)
+            pytest.skip(why)
+        yield
+        subprocess.run([*script, "stop"], check=True)
 
 
 @pytest.mark.slow

@@ -13,44 +13,52 @@ from common import PMOE, failed, files_below, flags, json_of, needs, refused, ru
 from pmoe import envs
 from pmoe.envs import suites
 
-SHORT_RUN = {"total_timesteps": 300, "checkpoint_every": 50, "eval_every": 150, "eval_episodes": 1}
-
-
 EACH = [
-    pytest.param("dm_control/walker-walk-v0", "dm_control", 1000, marks=needs("shimmy")),
+    pytest.param("dm_control/walker-walk-v0", "dm_control", 1000, marks=needs("dmc")),
     pytest.param("EnvPool/MetaWorld-Reach-v3", "envpool", 500, marks=needs("envpool")),
-    pytest.param("PointMaze_UMaze-v3", "gymnasium_robotics", 300, marks=needs("gymnasium_robotics")),
-    pytest.param("AntMaze_UMaze-v5", "gymnasium_robotics", 700, marks=needs("gymnasium_robotics")),
+    pytest.param("PointMaze_UMaze-v3", "gymnasium_robotics", 300, marks=needs("robotics")),
+    pytest.param("AntMaze_UMaze-v5", "gymnasium_robotics", 700, marks=needs("robotics")),
 ]
 
 
 # ------------------------------------------------------------------------------------------- where they are
 
 
-@pytest.mark.parametrize("env_id, package, limit", EACH)
-def test_trains_is_killed_resumed_and_evaluated(pmoe, tmp_path, env_id, package, limit):
-    """As if never stopped, though it was killed in the middle of an episode that was not the first"""
-    assert envs.make(env_id).spec.max_episode_steps == limit
-    env_id += ",max_episode_steps=80"
-    command = ["run", "mrp-sac", *flags("mrp-sac", env=env_id, **SHORT_RUN)]
-    straight = subprocess.Popen([PMOE, *map(str, command), "--run-dir", "straight"], cwd=tmp_path)
+def is_killed_and_resumed(folder, algo: str, **fields) -> str:
+    """A run through the command line, killed somewhere between step 150 and its end, leaves the bytes of one
+    that never stopped, below FOLDER/killed and FOLDER/straight. Returns what it said when it went on."""
+    command = [PMOE, "run", algo, *flags(algo, checkpoint_every=50, eval_episodes=1, **fields)]
+    quiet = {"cwd": folder, "stdout": subprocess.DEVNULL}
+    straight = subprocess.Popen([*command, "--run-dir", "straight"], **quiet)
     command += ["--run-dir", "killed"]
-    process = subprocess.Popen([PMOE, *map(str, command)], cwd=tmp_path)
-    while process.poll() is None and not list(tmp_path.glob("killed/*/*/*/checkpoint/*[12]?0.pt")):
+    process = subprocess.Popen(command, **quiet)
+    begun = "killed/*/*/*/checkpoint/*0[1-9]50.pt"
+    while process.poll() is None and not list(folder.glob(begun)):
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -9
-    resumed = pmoe(*command, "--resume")
+    command += ["--resume"]
+    resumed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
-    assert "cannot be resumed exactly" not in resumed.stdout
     assert straight.wait() == 0
-    same_runs(tmp_path / "straight", tmp_path / "killed", seeds=1)
+    same_runs(folder / "straight", folder / "killed", seeds=1)
+    return resumed.stdout
+
+
+@pytest.mark.parametrize("env_id, package, limit", EACH)
+def test_trains_is_killed_resumed_and_evaluated(pmoe_here, tmp_path, env_id, package, limit):
+    """As if never stopped, though it was killed in the middle of an episode that was not the first"""
+    assert envs.make(env_id).spec.max_episode_steps == limit
+    env_id += ",max_episode_steps=80"
+    fields = {"env_id": env_id, "total_timesteps": 300, "eval_every": 150}
+    said = is_killed_and_resumed(tmp_path, "mrp-sac", **fields)
+    assert "cannot be resumed exactly" not in said
 
     path = run_at(tmp_path / "killed").path
     versions = json_of(path / "config.json")["versions"]
     assert package in versions
     assert ("mujoco" in versions) == (package != "envpool")
-    result = pmoe("eval", path, "--episodes", 2)
+    result = pmoe_here("eval", path, "--episodes", 2)
     assert result.returncode == 0, result.stderr
     assert env_id in result.stdout
 
@@ -58,10 +66,10 @@ def test_trains_is_killed_resumed_and_evaluated(pmoe, tmp_path, env_id, package,
 @pytest.mark.parametrize(
     "env_id, right",
     [
-        pytest.param("dm_control/walker-wlak-v0", "`walker-walk`", marks=needs("shimmy")),
+        pytest.param("dm_control/walker-wlak-v0", "`walker-walk`", marks=needs("dmc")),
         pytest.param("EnvPool/MetaWorld-Raech-v3", "`EnvPool/MetaWorld-Reach-v3`", marks=needs("envpool")),
         pytest.param("EnvPool/MetaWorld/Reach-v3", "`EnvPool/MetaWorld-Reach-v3`", marks=needs("envpool")),
-        pytest.param("PointMaze_UMaz-v3", "`PointMaze_UMaze`", marks=needs("gymnasium_robotics")),
+        pytest.param("PointMaze_UMaz-v3", "`PointMaze_UMaze`", marks=needs("robotics")),
     ],
 )
 def test_a_misspelt_task(pmoe_here, tmp_path, env_id, right):
@@ -105,19 +113,39 @@ def test_a_pool_of_one_is_an_environment(env_id):
     assert info["elapsed_step"] == 200
 
 
+@pytest.mark.parametrize("env_id", [pytest.param("EnvPool/Pendulum-v1", marks=needs("envpool"))])
+@pytest.mark.parametrize("limit", [150, 250])
+def test_a_time_limit_stands_in_for_the_pools_own(env_id, limit):
+    """Which is 200"""
+    env = envs.make(f"{env_id},max_episode_steps={limit}")
+    assert env.spec.max_episode_steps == limit
+    for _ in range(2):
+        env.reset(seed=1)
+        for step in range(1, limit + 1):
+            *_, terminated, truncated, info = env.step(np.zeros(1, np.float32))
+            assert not terminated
+            assert truncated == (step == limit)
+        assert info["elapsed_step"] == limit
+
+
 # ---------------------------------------------------------------------------------------- where they are not
 
 
 @pytest.fixture
-def without(monkeypatch):
+def unregistered(monkeypatch):
+    """No suite's environments are known to Gymnasium, as before one is first asked for."""
+    for name in list(gym.registry):
+        if name.startswith(tuple(suites.SUITES)):
+            monkeypatch.delitem(gym.registry, name)
+
+
+@pytest.fixture
+def without(monkeypatch, unregistered):
     """Hides a package, as if it were not installed"""
 
     def hide(package):
         find = suites.util.find_spec
         monkeypatch.setattr(suites.util, "find_spec", lambda name: None if name == package else find(name))
-        for name in list(gym.registry):
-            if name.startswith(tuple(suites.SUITES)):
-                monkeypatch.delitem(gym.registry, name)
 
     return hide
 
@@ -141,7 +169,17 @@ def test_a_suite_that_is_missing(pmoe_here, without, tmp_path, env_id, package, 
     assert [file.name for file in files_below(tmp_path)] == ["grid.toml"]
 
 
-def test_versions_that_clash(pmoe_here, monkeypatch):
+@pytest.mark.parametrize("required, skipped", [("", True), ("robotics", True), ("robotics,dmc", False)])
+def test_tests_of_a_missing_suite_are_skipped_unless_it_is_required(monkeypatch, without, required, skipped):
+    """CI names those that it has installed."""
+    without("shimmy")
+    monkeypatch.setenv("PMOE_REQUIRE_SUITES", required)
+    suite, skip = needs("dmc")
+    assert suite.name == "suites"
+    assert skip.args == (skipped,)
+
+
+def test_versions_that_clash(pmoe_here, monkeypatch, unregistered):
     """As dm_control 1.0 and MuJoCo 4, which import and then make no model"""
 
     def raises(text):
@@ -156,9 +194,6 @@ def test_versions_that_clash(pmoe_here, monkeypatch):
     monkeypatch.setattr(
         suites.metadata, "version", {"shimmy": "2.0", "dm_control": "1.0", "mujoco": "4.0"}.get
     )
-    for name in list(gym.registry):
-        if name.startswith("dm_control/"):
-            monkeypatch.delitem(gym.registry, name)
     result = pmoe_here("run", "sac", "--env", "dm_control/walker-walk-v0")
     refused(result, "shimmy 2.0, dm_control 1.0, mujoco 4.0 (AttributeError", "flex_vertedge", "'.[dmc]'")
 
