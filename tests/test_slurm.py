@@ -333,7 +333,8 @@ def test_a_task_saves_at_submitits_signal(tmp_path):
         raise Requeued
 
     def tell():
-        wait((tmp_path / "begun").exists)
+        # While the command starts, a task ignores the signal.
+        wait(lambda: (tmp_path / "begun").exists() and signal.getsignal(signal.SIGUSR2) is handler)
         os.kill(task.child.pid, signal.SIGUSR2)
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGUSR2)
