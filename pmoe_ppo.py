@@ -6,7 +6,8 @@ sections 3.2 to 3.5 and table 1b.
     policy   pi(a|s) = sum_k w_k(s) N_k(a|s)                                                          eq. 4
     actor    -min(r A, clip(r, 1 - c, 1 + c) A), r = pi(a|s) / pi_old(a|s) (--surrogate mixture)
              the same with r = N_k(a|s) / N_k,old(a|s), k having acted (--surrogate primitive)        eq. 10
-    critics  (V(s) - R)^2 and (Q(s, a) - R)^2 with the lambda-return R
+    A and R  generalised advantage (arXiv 1506.02438, eq. 16) and lambda-return, R = V(s) + A
+    critics  (V(s) - R)^2 / 2 and (Q(s, a) - R)^2 / 2
     best     j = argmax_k Q(s, a_k), a_k ~ N_k: every primitive proposes, the critic chooses          eq. 6
     router   sum_k (1[k = j] - w_k)^2: w_k becomes how often primitive k is best                      eq. 7
 
@@ -155,13 +156,13 @@ def frequency_loss(log_w: Tensor, best: Tensor) -> Tensor:  # Copied from pmoe_s
 
 
 def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:
-    """-min(r A, clip(r, 1 - c, 1 + c) A) with the ratio r of new to old density (arXiv 1707.06347, eq. 7)"""
+    """-min(r A, clip(r, 1 - c, 1 + c) A), r new density over old (arXiv 1707.06347, eq. 7); all (S, B, 1)"""
     clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
     return -torch.minimum(ratio * advantage, clipped * advantage)
 
 
 def joint_entropy(log_std: Tensor, log_w: Tensor) -> Tensor:
-    """Entropy of primitive and action together, sum_k w_k (H(N_k) - log w_k): log_w (S, B, K) -> (S,)"""
+    """Of k and a together, sum_k w_k (H(N_k) - log w_k), the mean: (S, 1, K, A), (S, B, K) -> (S,)"""
     log_sqrt_2pi_e = 1.4189385332046727
     of_primitive = (log_std + log_sqrt_2pi_e).sum(-1)
     return (log_w.exp() * (of_primitive - log_w)).sum(-1).mean(1)
@@ -180,9 +181,9 @@ class Drawn(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B steps of each seed to learn from; each field has the shape (S, B, .)"""
+    """B steps of each seed to learn from, first the fields of Drawn; each has the shape (S, B, .)"""
 
-    obs: Tensor  # normalised
+    obs: Tensor  # normalised, with the statistics of the moment when it acted
     action: Tensor
     primitive: Tensor
     log_prob: Tensor  # of the policy that acted
@@ -201,12 +202,14 @@ class Agent(nn.Module):
         self.actor = Actor(obs_size, action_size, args.k, args.hidden, rng, args.networks, args.detach_router)
         if args.networks == "printed":
             self.vf = Linear(args.hidden, 1, 1.0, rng)
+            # It is linear in a: the same direction of a is the best one in every state.
             self.qf = Linear(args.hidden + action_size, 1, 1.0, rng)
         else:
             self.vf = mlp(obs_size, args.hidden, 1, 1.0, rng)
             self.qf = mlp(obs_size + action_size, args.hidden, 1, 1.0, rng)
         self.reward_scale = RewardScale(args.num_envs, args.gamma, rng)
 
+        # Each seed's learning rate, 0 while it waits for the next rollout
         self.register_buffer("rate", torch.full((rng.num_seeds, 1), args.learning_rate, device=rng.device))
         policy_parameters = [*self.actor.parameters(), *self.vf.parameters()]
         if args.joint_step and args.k > 1:
@@ -238,19 +241,21 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def estimate(self, rollout: "Rollout") -> tuple[Batch, Tensor]:
-        """The steps of a rollout with advantages and lambda-returns; the value's explained variance (S,)"""
+        """A rollout (S, T, E, .) with advantages and returns (S, T E, .), and V's explained variance (S,)"""
         done = rollout.done
-        reward = self.reward_scale(rollout.reward, done)
+        drawn = Drawn(*[field.flatten(1, 2) for field in rollout.drawn])
         next_obs = self.actor.statistics.normalize(rollout.next_obs.flatten(1, 2))
-        value = self.vf(self.critic_input(rollout.drawn.obs.flatten(1, 2))).view_as(done)
+        reward = self.reward_scale(rollout.reward, done)
+        value = self.vf(self.critic_input(drawn.obs)).view_as(done)
         next_value = self.vf(self.critic_input(next_obs)).view_as(done)
+
+        # A time limit ends an episode and not the task: V of its last observation stands for the rest.
         terminated = rollout.terminated if self.args.bootstrap else done
         advantage = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
         returns = advantage + value
         variance = returns.var((1, 2, 3), correction=0)
         explained = 1 - advantage.var((1, 2, 3), correction=0) / (variance + 1e-8)
-        fields = (*rollout.drawn, advantage, returns)
-        return Batch(*[field.flatten(1, 2) for field in fields]), explained
+        return Batch(*drawn, advantage.flatten(1, 2), returns.flatten(1, 2)), explained
 
     def router_loss(self, x: Tensor, noise: Tensor, mean, log_std, log_w) -> Tensor:
         """The frequency loss, the best of K fresh actions being that of the largest Q (eq. 6, 7): (S,); Q
@@ -287,7 +292,7 @@ class Agent(nn.Module):
 
         # Router and Q; with one primitive there is nothing to route
         if args.k > 1:
-            x = x.detach()
+            x = x.detach()  # V trains the trunk, Q does not
             router_loss = self.router_loss(x, noise, mean, log_std, log_w)
             loss = loss + args.freq_coef * router_loss
             q = self.qf(torch.cat([x, batch.action], -1))
@@ -297,6 +302,8 @@ class Agent(nn.Module):
             else:
                 self.qf_adam.step(q_loss, self.rate)
             figures |= {"losses/frequency": router_loss, "losses/q": q_loss}
+
+        # Policy, value and router
         self.policy_adam.step(loss, self.rate)
 
         clipped = (ratio - 1).abs() > args.clip_coef
@@ -320,7 +327,7 @@ def train(args: Args) -> list[Path]:
     with Runs(args, agent, envs) as runs:  # new, or as at their last checkpoint
         draw, learn = runs.compiled(agent.draw, learn)
         while runs.step < args.total_timesteps:
-            # Act
+            # Act: `draw` chooses in all environments, num_steps times
             rollout, step = collect(runs, draw)
 
             # Learn

@@ -204,7 +204,7 @@ class Agent(nn.Module):
         u = mean + log_std.exp() * noise
         if self.args.entropy == "primitive":
             log_prob = log_density(u, mean, log_std)
-        else:
+        else:  # detached: the router learns by the frequency loss alone
             log_prob = mixture_log_density(u, mean, log_std, log_w.detach())
         return u.tanh(), log_prob - tanh_log_det(u).sum(-1), log_w
 
@@ -241,7 +241,7 @@ class Agent(nn.Module):
         loss = (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
         return loss, q.mean((1, 2, 3))
 
-    def policy_loss(self, obs: Tensor, noise: Tensor, uniform: Tensor, alpha: Tensor) -> tuple:
+    def policy_loss(self, obs: Tensor, noise, uniform, alpha: Tensor) -> tuple[Tensor, Tensor, dict]:
         """Loss of primitives and router (S,), log-densities for the temperature (S, B, 1), figures (S,)"""
         action, log_prob, log_w = self.propose(obs, noise)
         winner_only = self.args.backprop == "max" and self.args.k > 1

@@ -1,4 +1,4 @@
-"""Amortized SAC: soft actor-critic with an actor that makes actions of noise, without a density.
+"""Amortized SAC: soft actor-critic with an actor that turns noise into actions and has no density.
 
 A baseline after Wang, Liu and Pan, "Learning Intractable Multimodal Policies with Reparameterization and
 Diversity Regularization", NeurIPS 2025, arXiv 2511.01374: their DrAC, with its amortized actor. SAC is arXiv
@@ -9,10 +9,10 @@ Diversity Regularization", NeurIPS 2025, arXiv 2511.01374: their DrAC, with its 
     loss        -(Q(s, a) + alpha D(s)), the mean over the K actions: D stands where SAC has the entropy
     alpha       tuned so that the geometric mean of |x - y| is beta sqrt(A)
 
-Targets draw a', and take D of K actions of its state. K, from 2 up, is the number of actions: Q is asked for
-all of them, and D has all their pairs. Their code asks Q for one action, and has 8 pairs of 16 others. z has
-16 numbers, as theirs, or a few more. Evaluation is by the action of one z, which the actor keeps and does not
-learn. It keeps K of them, in the place of primitives.
+Targets draw a' and take D of K actions in its state. K, at least 2, is the number of actions drawn in a
+state: the loss takes Q of each and D of all their pairs. (Their code takes Q of one action, and D of 8 pairs
+among 16 others.) z has 16 numbers, as theirs has, or a few more, so that it is made of whole vectors of size
+A. The actor also keeps K fixed z, which stand where a mixture has primitives; evaluation uses the first.
 
     python baselines/amortized_sac.py --env Hopper-v4 --k 4 --seed 1                 # one seed
     python baselines/amortized_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5   # seeds 1 to 5
@@ -148,12 +148,12 @@ def pick(x: Tensor, chosen: Tensor) -> Tensor:  # Copied from pmoe_sac.pick
 
 
 def vectors(action_size: int) -> int:
-    """How many of an action's size make a z of 16 numbers or more"""
-    return -(-16 // action_size)
+    """How many vectors of noise (A,) make up one z, which has at least 16 numbers"""
+    return math.ceil(16 / action_size)
 
 
 def as_uniform(noise: Tensor) -> Tensor:
-    """Uniform numbers of normal ones, by the normal distribution function"""
+    """Standard normal numbers -> uniform ones in (0, 1), by the normal distribution function"""
     return torch.special.ndtr(noise)
 
 
@@ -189,8 +189,8 @@ class Agent(nn.Module):
         self.args = args
         self.rng = rng  # its state is saved with what is learnt
         check_method(args)
-        # Two actions drawn alike cannot be farther apart on average: the capacity of [-1, 1] is 1/2, and the
-        # mean square distance 2 A at most.
+        # How far apart two independent draws of one distribution can be: on [-1, 1] their geometric mean
+        # distance is at most 1/2, the interval's logarithmic capacity, and in A dimensions sqrt(2 A).
         highest = 0.5 if action_size == 1 else 2**0.5
         if not 0 < args.beta < highest:
             limit = f"below {highest:.3g} for actions of size {action_size}"
@@ -231,7 +231,7 @@ class Agent(nn.Module):
         loss = (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
         return loss, q.mean((1, 2, 3))
 
-    def policy_loss(self, obs: Tensor, noise: Tensor, uniform: Tensor, alpha: Tensor) -> tuple:
+    def policy_loss(self, obs: Tensor, noise, uniform, alpha: Tensor) -> tuple[Tensor, Tensor, dict]:
         """Loss of the policy (S,), -D for the temperature (S, B, 1), figures (S,)"""
         action, d = self.propose(obs, noise)
         q = self.qf(obs, action).amin(1).mean(-1, keepdim=True)  # (S, B, 1)

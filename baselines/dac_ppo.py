@@ -12,12 +12,13 @@ processes at once, which see the same rewards and share one critic q(s, o). PPO 
     low    state (s, o); action a
            pi_L(a|s, o) = N(a; mean_o(s), sigma_o^2)
            v_L(s, o) = q(s, o)
-    loss   -min(r A, clip(r, 1 - c, 1 + c) A) + c_v (v - R)^2 / 2, r = pi / pi_old, less c_e H(pi_H) for high
+    loss   -min(r A, clip(r, 1 - c, 1 + c) A) + c_v (v - R)^2 / 2, r = pi / pi_old, less c_e H(pi_H) for high;
+           A the generalised advantage and R = v + A the lambda-return of that process
 
 After each rollout a seed learns one process and then the other, in random order. The released code departs
-from this: in pi_H it ends the next option, in minibatches it loses the option before, and it takes
-log(density + 1e-5), which has next to no gradient in many dimensions (here --log-density-floor 1e-5).
-Evaluation is by the mean action of the likeliest option.
+from this: its pi_H takes beta of the new option instead of the last one, its minibatches lose the option
+before, and it takes log(density + 1e-5), which in many dimensions has next to no gradient (here
+--log-density-floor 1e-5). Evaluation is by the mean action of the likeliest option.
 
     python baselines/dac_ppo.py --env HalfCheetah-v4 --k 4 --seed 1                  # one seed
     python baselines/dac_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5
@@ -94,6 +95,7 @@ class Actor(nn.Module):
         # Option o of seed s is the network s K + o.
         self.ends = mlp(obs_size, hidden, 1, 0.01, rng, k)  # logits of beta
         self.mean = mlp(obs_size, hidden, action_size, 0.01, rng, k)
+        # sigma is the softplus of this
         self.std = nn.Parameter(torch.zeros(rng.num_seeds, k, action_size, device=rng.device))
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -161,7 +163,7 @@ def low_value(q: Tensor, option: Tensor) -> Tensor:
 
 # Copied from pmoe_ppo.surrogate_loss
 def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:
-    """-min(r A, clip(r, 1 - c, 1 + c) A) with the ratio r of new to old density (arXiv 1707.06347, eq. 7)"""
+    """-min(r A, clip(r, 1 - c, 1 + c) A), r new density over old (arXiv 1707.06347, eq. 7); all (S, B, 1)"""
     clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
     return -torch.minimum(ratio * advantage, clipped * advantage)
 
@@ -181,9 +183,9 @@ class Drawn(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B steps of each seed to learn from; each field has the shape (S, B, .)"""
+    """B steps of each seed to learn from, first the fields of Drawn; each has the shape (S, B, .)"""
 
-    obs: Tensor  # normalised
+    obs: Tensor  # normalised, with the statistics of the moment when it acted
     action: Tensor
     option: Tensor
     before: Tensor
@@ -218,6 +220,7 @@ class Agent(nn.Module):
         option = option.long()
         high = log_high.gather(-1, option)
         low = log_density(action.unsqueeze(2), mean, log_std).gather(-1, option)
+        # A floor of 0, the default, has the logarithm -inf, which logaddexp leaves out.
         log_floor = torch.full_like(low, self.args.log_density_floor).log()
         return torch.logaddexp(high, log_floor), torch.logaddexp(low, log_floor)
 
@@ -247,7 +250,8 @@ class Agent(nn.Module):
         _, _, log_mu, ends = self.actor(drawn.obs)
         high = high_value(high_log_prob(log_mu, ends, drawn.before), q).view_as(done)
         low = low_value(q, drawn.option).view_as(done)
-        # What follows a step is the same for both: v_H is the expectation of the next v_L.
+        # For where an episode or the rollout ends, and with it no next option is drawn: v_H, the expectation
+        # of v_L over that option, is what follows for both. Elsewhere `gae` takes a process's next value.
         _, _, log_mu, ends = self.actor(next_obs)
         next_high = high_value(high_log_prob(log_mu, ends, drawn.option), self.qf(next_obs)).view_as(done)
 
@@ -273,6 +277,7 @@ class Agent(nn.Module):
         of_option, of_action = self.log_probs(batch.action, batch.option, mean, log_std, log_high)
         log_prob = torch.where(high, of_option, of_action)
         old_log_prob = torch.where(high, batch.high_log_prob, batch.low_log_prob)
+        # The value's loss trains q and not pi_H.
         value = torch.where(high, high_value(log_high.detach(), q), low_value(q, batch.option))
         advantage = torch.where(high, batch.high_advantage, batch.low_advantage)
         returns = torch.where(high, batch.high_returns, batch.low_returns)
@@ -288,8 +293,8 @@ class Agent(nn.Module):
         # Policy and value
         policy_loss = surrogate_loss(ratio, normalize_advantage(advantage), args.clip_coef).mean((1, 2))
         value_loss = 0.5 * (value - returns).square().mean((1, 2))
-        entropy = -(log_high.exp() * log_high).sum(-1).mean(1) * high.flatten()  # H(pi_H), of high alone
-        loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * entropy
+        entropy = -(log_high.exp() * log_high).sum(-1).mean(1)  # H(pi_H), a reward for high alone
+        loss = policy_loss + args.vf_coef * value_loss - args.ent_coef * high.flatten() * entropy
         self.adam.step(loss, self.rate)
 
         clipped = (ratio - 1).abs() > args.clip_coef
@@ -313,12 +318,13 @@ def train(args: Args) -> list[Path]:
         draw, update = runs.compiled(agent.draw, agent.update)
 
         def act(obs: Tensor, noise: Tensor, uniform: Tensor) -> Drawn:
+            # An episode without an action yet begins: there is no option before.
             begins = torch.tensor([not actions for actions in envs.actions])
-            agent.option.view(-1)[begins] = -1  # an episode begins without one
+            agent.option.view(-1)[begins] = -1
             return draw(obs, noise, uniform)
 
         while runs.step < args.total_timesteps:
-            # Act
+            # Act: `act` chooses in all environments, num_steps times
             rollout, step = collect(runs, act)
 
             # Learn
@@ -326,8 +332,8 @@ def train(args: Args) -> list[Path]:
             left = 1 - runs.step / args.total_timesteps if args.anneal_lr else 1.0
             agent.rate.fill_(args.learning_rate * left)
             figures = {"losses/explained_variance": explained}
-            uniform = rng.uniform(1, 1)
-            for high in (uniform < 0.5, uniform >= 0.5):  # (S, 1, 1)
+            coin = rng.uniform(1, 1)  # which process each seed learns first, (S, 1, 1)
+            for high in (coin < 0.5, coin >= 0.5):
                 for minibatch in minibatches(batch, args.minibatch_size, args.update_epochs, rng):
                     figures |= update(minibatch, high)
 

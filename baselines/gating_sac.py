@@ -208,7 +208,7 @@ class Agent(nn.Module):
         loss = (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
         return loss, q.mean((1, 2, 3))
 
-    def policy_loss(self, obs: Tensor, noise: Tensor, uniform: Tensor, alpha: Tensor) -> tuple:
+    def policy_loss(self, obs: Tensor, noise, uniform, alpha: Tensor) -> tuple[Tensor, Tensor, dict]:
         """Loss of the policy (S,), log-densities for the temperature (S, B, 1), figures (S,)"""
         action, log_prob, log_w = self.propose(obs, noise)
         q = self.qf(obs, action).amin(1)  # (S, B, 1)

@@ -8,13 +8,13 @@ arXiv 1905.09808. Ren et al., arXiv 2104.09122, compare PMOE with it in table 3.
     product   N(mu, s^2), 1 / s^2 = sum_k w_k / sigma_k^2, mu = s^2 sum_k w_k mu_k / sigma_k^2,
               in each dimension
     actor     -min(r A, clip(r, 1 - c, 1 + c) A), r = pi(a|s) / pi_old(a|s)                       PPO, eq. 7
-    critic    (V(s) - R)^2 with the lambda-return R
+    critic    (V(s) - R)^2 / 2, A the generalised advantage and R = V(s) + A the lambda-return
 
-With K = 1 the gate is held open, w = 1, and this file is PPO. Departures: MCP's primitives are trained before
-and do not see the goal; here all is learnt at once from one trunk, as in the comparison. s is at most e^2
-times the widest sigma_k, so that gates that are all shut do not make an endless Gaussian. The comparison
-takes MCP's own settings, which are for imitating motions; here they and the networks are PMOE-PPO's (table 1b
-and appendix D; --networks separate: V apart). Evaluation is by the mean, mu.
+With K = 1 the gate is held open, w = 1, and this file is PPO. Departures: MCP trains its primitives
+beforehand, without the goal; here all is learnt at once from one trunk, as in the comparison. s is at most
+e^2 times the widest sigma_k; else, with all gates shut, nothing would bound it. The comparison takes MCP's
+own settings, which are for imitating motions; here they and the networks are PMOE-PPO's (table 1b and
+appendix D; --networks separate: V apart). Evaluation is by the mean, mu.
 
     python baselines/mcp_ppo.py --env HalfCheetah-v4 --k 4 --seed 1                  # one seed
     python baselines/mcp_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5
@@ -146,20 +146,20 @@ def compose(mean: Tensor, log_std: Tensor, log_w: Tensor) -> tuple[Tensor, Tenso
     """Mean and log sigma (S, B, 1, A) of the product of N_k^w_k: its precision is sum_k w_k / sigma_k^2"""
     log_precision = log_w.unsqueeze(-1) - 2 * log_std  # (S, B, K, A)
     mean = (log_precision.softmax(2) * mean).sum(2, keepdim=True)
-    widest = log_std.amax(2, keepdim=True) + 2  # shut gates do not make an endless Gaussian
+    widest = log_std.amax(2, keepdim=True) + 2  # a bound for where all gates are shut: precision is 0 there
     log_std = -0.5 * log_precision.logsumexp(2, keepdim=True)
     return mean, torch.minimum(log_std, widest)
 
 
 # Copied from pmoe_ppo.surrogate_loss
 def surrogate_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:
-    """-min(r A, clip(r, 1 - c, 1 + c) A) with the ratio r of new to old density (arXiv 1707.06347, eq. 7)"""
+    """-min(r A, clip(r, 1 - c, 1 + c) A), r new density over old (arXiv 1707.06347, eq. 7); all (S, B, 1)"""
     clipped = ratio.clamp(1 - clip_coef, 1 + clip_coef)
     return -torch.minimum(ratio * advantage, clipped * advantage)
 
 
 def gaussian_entropy(log_std: Tensor) -> Tensor:
-    """Of the product: log_std (S, B, 1, A) -> (S,)"""
+    """Of the product, summed over dimensions, the mean of states: log_std (S, B, 1, A) -> (S,)"""
     log_sqrt_2pi_e = 1.4189385332046727
     return (log_std + log_sqrt_2pi_e).sum(-1).mean((1, 2))
 
@@ -176,9 +176,9 @@ class Drawn(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B steps of each seed to learn from; each field has the shape (S, B, .)"""
+    """B steps of each seed to learn from, first the fields of Drawn; each has the shape (S, B, .)"""
 
-    obs: Tensor  # normalised
+    obs: Tensor  # normalised, with the statistics of the moment when it acted
     action: Tensor
     log_prob: Tensor  # of the policy that acted
     advantage: Tensor
@@ -200,8 +200,8 @@ class Agent(nn.Module):
             self.vf = mlp(obs_size, args.hidden, 1, 1.0, rng)
         self.reward_scale = RewardScale(args.num_envs, args.gamma, rng)
 
-        rate = torch.full((rng.num_seeds, 1), args.learning_rate, device=rng.device)
-        self.register_buffer("rate", rate)  # each seed's learning rate, 0 while it waits for the next rollout
+        # Each seed's learning rate, 0 while it waits for the next rollout
+        self.register_buffer("rate", torch.full((rng.num_seeds, 1), args.learning_rate, device=rng.device))
         parameters = [*self.actor.parameters(), *self.vf.parameters()]
         self.policy_adam = Adam(parameters, rng.num_seeds, args.max_grad_norm)
 
@@ -221,19 +221,21 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def estimate(self, rollout: "Rollout") -> tuple[Batch, Tensor]:  # Copied from pmoe_ppo.Agent.estimate
-        """The steps of a rollout with advantages and lambda-returns; the value's explained variance (S,)"""
+        """A rollout (S, T, E, .) with advantages and returns (S, T E, .), and V's explained variance (S,)"""
         done = rollout.done
-        reward = self.reward_scale(rollout.reward, done)
+        drawn = Drawn(*[field.flatten(1, 2) for field in rollout.drawn])
         next_obs = self.actor.statistics.normalize(rollout.next_obs.flatten(1, 2))
-        value = self.vf(self.critic_input(rollout.drawn.obs.flatten(1, 2))).view_as(done)
+        reward = self.reward_scale(rollout.reward, done)
+        value = self.vf(self.critic_input(drawn.obs)).view_as(done)
         next_value = self.vf(self.critic_input(next_obs)).view_as(done)
+
+        # A time limit ends an episode and not the task: V of its last observation stands for the rest.
         terminated = rollout.terminated if self.args.bootstrap else done
         advantage = gae(reward, value, next_value, terminated, done, self.args.gamma, self.args.gae_lambda)
         returns = advantage + value
         variance = returns.var((1, 2, 3), correction=0)
         explained = 1 - advantage.var((1, 2, 3), correction=0) / (variance + 1e-8)
-        fields = (*rollout.drawn, advantage, returns)
-        return Batch(*[field.flatten(1, 2) for field in fields]), explained
+        return Batch(*drawn, advantage.flatten(1, 2), returns.flatten(1, 2)), explained
 
     def update(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
         """One step of all that is learnt; returns figures to log. The noise is not needed. No branch
@@ -283,7 +285,7 @@ def train(args: Args) -> list[Path]:  # Copied from pmoe_ppo.train
     with Runs(args, agent, envs) as runs:  # new, or as at their last checkpoint
         draw, learn = runs.compiled(agent.draw, learn)
         while runs.step < args.total_timesteps:
-            # Act
+            # Act: `draw` chooses in all environments, num_steps times
             rollout, step = collect(runs, draw)
 
             # Learn

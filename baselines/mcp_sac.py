@@ -10,9 +10,9 @@ arXiv 1905.09808. Ren et al., arXiv 2104.09122, compare PMOE with it. SAC is arX
     loss        alpha log pi(a|s) - Q(s, a), for primitives and gates alike                      SAC, eq. 7
 
 The policy has one mode, a reparameterised sample and an exact log-density. With K = 1 the gate is held open,
-w = 1, and this file is SAC. Departures: MCP's primitives are trained before and do not see the goal; here all
-is learnt at once from one trunk, as in the comparison. s is at most e^2 times the widest sigma_k, so that
-gates that are all shut do not make an endless Gaussian. Evaluation is by the mean, tanh(mu).
+w = 1, and this file is SAC. Departures: MCP trains its primitives beforehand, without the goal; here all is
+learnt at once from one trunk, as in the comparison. s is at most e^2 times the widest sigma_k; else, with all
+gates shut, nothing would bound it. Evaluation is by the mean, tanh(mu).
 
     python baselines/mcp_sac.py --env Hopper-v4 --k 4 --seed 1                  # one seed
     python baselines/mcp_sac.py --env Hopper-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5, side by side
@@ -151,7 +151,7 @@ def compose(mean: Tensor, log_std: Tensor, log_w: Tensor) -> tuple[Tensor, Tenso
     """Mean and log sigma (S, B, 1, A) of the product of N_k^w_k: its precision is sum_k w_k / sigma_k^2"""
     log_precision = log_w.unsqueeze(-1) - 2 * log_std  # (S, B, K, A)
     mean = (log_precision.softmax(2) * mean).sum(2, keepdim=True)
-    widest = log_std.amax(2, keepdim=True) + 2  # shut gates do not make an endless Gaussian
+    widest = log_std.amax(2, keepdim=True) + 2  # a bound for where all gates are shut: precision is 0 there
     log_std = -0.5 * log_precision.logsumexp(2, keepdim=True)
     return mean, torch.minimum(log_std, widest)
 
@@ -216,7 +216,7 @@ class Agent(nn.Module):
         loss = (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
         return loss, q.mean((1, 2, 3))
 
-    def policy_loss(self, obs: Tensor, noise: Tensor, uniform: Tensor, alpha: Tensor) -> tuple:
+    def policy_loss(self, obs: Tensor, noise, uniform, alpha: Tensor) -> tuple[Tensor, Tensor, dict]:
         """Loss of the policy (S,), log-densities for the temperature (S, B, 1), figures (S,)"""
         action, log_prob, log_w = self.propose(obs, noise)
         q = self.qf(obs, action).amin(1)  # (S, B, 1)

@@ -9,10 +9,11 @@ He et al., "Revisiting Mixture Policies in Entropy-Regularized Actor-Critic", ar
     half        k ~ w: log w_k [alpha log pi(a_k|s) - (Q(s, a_k) - b)] + alpha log pi(a_k|s) - Q(s, a_k),
                 [.] constant, b = sum_j w_j Q(s, a_j), which does not depend on k (--estimator half)
 
-Drawing k is not differentiable, but K is small: marginal is unbiased, for K evaluations of the critic. Where
-Q has narrow peaks, its variance is greater than that of the score function. half takes the latter for k
-alone. With K = 1 this file is SAC. K = 5 and the tuned temperature are the paper's, the rest PMOE's. Targets
-draw a' from the mixture and take its density. Evaluation is by the mean action of the likeliest primitive.
+Drawing k is not differentiable, but K is small, so marginal writes the sum over k out: it is unbiased, and
+takes Q of K actions. Where Q has narrow peaks, it varies more than the score function. half draws k, and uses
+the score function for k and reparameterisation for a_k; b takes Q of K actions too. With K = 1 this file is
+SAC. K = 5 and the tuned temperature are the paper's, the rest PMOE's. Targets draw a' from the mixture and
+take its density. Evaluation is by the mean action of the likeliest primitive.
 
     python baselines/mrp_sac.py --env Hopper-v4 --k 5 --seed 1                     # one seed
     python baselines/mrp_sac.py --env Hopper-v4 --k 5 --seed 1 --num-seeds 5       # seeds 1 to 5
@@ -199,6 +200,7 @@ class Agent(nn.Module):
         """A reparameterised action of each primitive (S, B, K, A), its log pi(a|s) and log_w (S, B, K)"""
         mean, log_std, log_w = self.actor(obs)
         u = mean + log_std.exp() * noise
+        # log_w is not detached: the router learns through the density too.
         log_prob = mixture_log_density(u, mean, log_std, log_w) - tanh_log_det(u).sum(-1)
         return u.tanh(), log_prob, log_w
 
@@ -224,7 +226,7 @@ class Agent(nn.Module):
         loss = (q - target.unsqueeze(1)).square().mean((2, 3)).sum(1)
         return loss, q.mean((1, 2, 3))
 
-    def policy_loss(self, obs: Tensor, noise: Tensor, uniform: Tensor, alpha: Tensor) -> tuple:
+    def policy_loss(self, obs: Tensor, noise, uniform, alpha: Tensor) -> tuple[Tensor, Tensor, dict]:
         """Loss of the policy (S,), log-densities for the temperature (S, B, 1), figures (S,)"""
         action, log_prob, log_w = self.propose(obs, noise)
         if self.args.estimator == "marginal":
