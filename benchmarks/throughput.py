@@ -2,7 +2,7 @@
 
     pip install -e ".[bench]"
     python benchmarks/throughput.py --env Hopper-v4 --repeats 5
-    python benchmarks/throughput.py --algo ppo --env HalfCheetah-v4 --repeats 5
+    python benchmarks/throughput.py --algo ppo --env HalfCheetah-v4 --num-envs 4 --repeats 5
 
 Every method trains in a process of its own, which compiles and warms up and then waits. In every repeat each
 of them runs alone for some seconds, one after the other, beside a measurement of the machine's matrix
@@ -46,6 +46,7 @@ class Args:
     algo: Literal["sac", "ppo"] = "sac"
     env: str = "Hopper-v4"  # Gymnasium environment
     batch_size: int | None = None  # transitions of an update; default: SAC 256, PPO 64
+    num_envs: int = 1  # PPO's environments of each seed; must divide 2,000
     ks: tuple[int, ...] = (1, 4, 16)  # numbers of primitives
     seeds: tuple[int, ...] = (1, 2, 8)  # seeds side by side
     compile: tuple[str, ...] = ("off", "graph")  # pmoe's --compile; on a GPU: off on graph
@@ -135,9 +136,9 @@ class Meter:
         setattr(owner, name, self.timed(part, function))
 
     def count_step(self) -> None:
-        self.steps += 1
+        self.steps += self.args.num_envs
         # Of PPO whole rollouts are measured, each with what is learnt from it
-        whole = self.args.algo == "sac" or self.steps % ROLLOUT == 1
+        whole = self.args.algo == "sac" or self.steps % ROLLOUT == self.args.num_envs % ROLLOUT
         if self.steps < WARM or not whole or time.perf_counter() < self.until:
             return
         self.report()
@@ -202,6 +203,7 @@ def pmoe_options(method: Method, args: Args) -> dict[str, Any]:
         "total_timesteps": NEVER,
     }
     if args.algo == "ppo":
+        options |= {"num_envs": args.num_envs, "num_steps": ROLLOUT // args.num_envs}
         # As the others have them
         return options | {"minibatch_size": batch_size(args), "networks": "separate"}
     options |= {"learning_starts": 200, "random_steps": 200, "buffer_size": 10**5}
@@ -227,13 +229,13 @@ def train_peer_sac(method: Method, args: Args, meter: Meter) -> None:
 def train_peer_ppo(method: Method, args: Args, meter: Meter) -> None:
     module = import_module(PEERS[method.name].module)
     vector = import_module("stable_baselines3.common.vec_env")  # SBX builds on it
-    env = vector.DummyVecEnv([lambda: gym.make(args.env)])
+    env = vector.DummyVecEnv([lambda: gym.make(args.env)] * args.num_envs)
     model = module.PPO(
         "MlpPolicy",
         vector.VecNormalize(env),
         batch_size=batch_size(args),
         seed=1,
-        n_steps=ROLLOUT,
+        n_steps=ROLLOUT // args.num_envs,
         n_epochs=20,
         policy_kwargs={"net_arch": [64, 64]},
     )
@@ -350,7 +352,8 @@ def start(method: Method, args: Args) -> list[subprocess.Popen[str]]:
     if method.threads == 1:
         environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     command = [sys.executable, __file__, "--algo", args.algo, "--env", args.env]
-    command += ["--batch-size", str(batch_size(args)), "--seconds", str(args.seconds)]
+    command += ["--batch-size", str(batch_size(args)), "--num-envs", str(args.num_envs)]
+    command += ["--seconds", str(args.seconds)]
     command += ["--worker", json.dumps(vars(method))]
     processes = []
     for _ in range(method.copies):
@@ -486,7 +489,7 @@ def heading(rows: list[dict[str, Any]], half_products: float, busy: float, args:
     fastest = products.max()
     half = half_products / 1e9
     said = [
-        f"{args.algo.upper()}, {args.env}, batch {batch_size(args)}",
+        f"{args.algo.upper()}, {args.num_envs} x {args.env}, batch {batch_size(args)}",
         f"{processor()}, {torch.get_num_threads()} threads",
         f"GFLOP/s in matrix products: float32 {slowest:.0f} to {fastest:.0f}, bfloat16 {half:.0f}",
         ", ".join(versions),
@@ -499,6 +502,8 @@ def heading(rows: list[dict[str, Any]], half_products: float, busy: float, args:
 
 if __name__ == "__main__":
     arguments = tyro.cli(Args)
+    if arguments.num_envs > 1 and (arguments.algo == "sac" or ROLLOUT % arguments.num_envs):
+        sys.exit(f"--num-envs is PPO's, and must divide {ROLLOUT}")
     if arguments.worker:
         work(Method(**json.loads(arguments.worker)), arguments)
     else:
