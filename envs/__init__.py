@@ -15,14 +15,14 @@ from .suites import load_suite
 # By ID: where the class is, and the time limit
 OURS = {
     "TargetReaching-v0": ("pmoe.envs.target_reaching:TargetReaching", 200),
-    "Bumps-v0": ("pmoe.envs.multigoal:Bumps", None),
+    "Bumps-v0": ("pmoe.envs.multigoal:Bumps", 1),
     "MultiGoal-v0": ("pmoe.envs.multigoal:MultiGoal", 30),
     "MultiDirection-v0": ("pmoe.envs.multidirection:MultiDirection", 1000),
     "UnshapedAcrobot-v0": ("pmoe.envs.unshaped:UnshapedAcrobot", 1000),
     "UnshapedMountainCar-v0": ("pmoe.envs.unshaped:UnshapedMountainCar", 1000),
     "CosinePendulum-v0": ("pmoe.envs.unshaped:CosinePendulum", 200),
     "SparsePendulum-v0": ("pmoe.envs.unshaped:SparsePendulum", 200),
-    "Bimodal-v0": ("pmoe.envs.unshaped:Bimodal", None),
+    "Bimodal-v0": ("pmoe.envs.unshaped:Bimodal", 1),
 }
 for name, (place, limit) in OURS.items():
     if name not in gym.registry:

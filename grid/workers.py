@@ -356,7 +356,8 @@ def preview(grid: Grid, slots: list) -> None:
     print(f"{runs:,} runs in {len(left):,} processes, {steps:,} steps", flush=True)
     if not left:
         return
-    print("measuring the speed of each method, up to a minute for one", flush=True)
+    methods = len({method_of(job) for job in left})
+    print(f"measuring the speed of {methods:,} methods, up to a minute for each", flush=True)
     seconds = estimate(left)
     alone = clock(seconds)
     shared = clock(seconds / len(slots))
@@ -379,16 +380,21 @@ def steps_left(job: Job) -> int:
 def estimate(jobs: list[Job]) -> float:
     """Seconds that jobs take one after the other, each method's speed being that of its first job here and
     now. OSError: one of them does not run."""
-    free = ("env_id", "seed", "total_timesteps")
     speeds = {}
     total = 0.0
     for job in tracked(jobs, "measuring the speed of this machine"):
-        options = {name: value for name, value in vars(job.args).items() if name not in free}
-        method = (job.algo, len(job.paths), *options.values())
+        method = method_of(job)
         if method not in speeds:
             speeds[method] = measure(job)
         total += steps_left(job) / speeds[method]
     return total
+
+
+def method_of(job: Job) -> tuple:
+    """What decides how fast a job is, but for its environment"""
+    free = ("env_id", "seed", "total_timesteps")
+    options = [value for name, value in vars(job.args).items() if name not in free]
+    return (job.algo, len(job.paths), *options)
 
 
 def measure(job: Job) -> float:

@@ -258,7 +258,7 @@ def ends_of(run: Run, steps: Rollout) -> np.ndarray:
     for last in steps.ends:
         mode = last.get("mode")
         if mode is None:
-            raise PlotError(f'its environment says no info["mode"] at an episode\'s end: {run.env}')
+            raise PlotError('its environment says no info["mode"] at an episode\'s end')
         if not isinstance(mode, int | np.integer) or mode < -1:
             raise PlotError(f'{run.env} says info["mode"] = {mode!r}, which is no whole number from -1 up')
         ends.append(int(mode))

@@ -545,6 +545,27 @@ def test_few_seeds_are_said_to_be_few(tmp_path):
     assert "PMOE-SAC" not in notes.splitlines()[-1]
 
 
+def test_many_methods_of_few_seeds_are_counted(tmp_path):
+    for k in range(1, 6):
+        make(tmp_path, k=k)
+    _, notes = read_all(tmp_path)
+    assert notes.splitlines()[-1].endswith("only P(better) has one: all 5")
+
+
+def test_a_label_that_hides_options_has_a_note(tmp_path):
+    """Those that all runs of an environment have are in no label; on another it may stand for the defaults."""
+    (path,) = seeds(tmp_path, "sac", [1], env_id="Bumps-v0", backprop="all")
+    seeds(tmp_path, "sac", [1], env_id="Bumps-v0", backprop="all", k=1)
+    seeds(tmp_path, "sac", [1], env_id="Hopper-v4")
+    _, notes = read_all(tmp_path)
+    (note,) = [line for line in notes.splitlines() if "not the defaults" in line]
+    assert note.startswith("Bumps-v0, SAC (sac-k1-")
+    assert f"PMOE-SAC K=4 ({path.parent.name})" in note
+    make(tmp_path, env_id="Bumps-v0", backprop="max")
+    _, notes = read_all(tmp_path)
+    assert "PMOE-SAC K=4 (" not in notes.split("not the defaults")[0]
+
+
 def test_runs_of_a_file_that_has_changed_are_noted(tmp_path):
     """Two of one text, one of another; runs of two methods may differ."""
     for seed, source in ((1, "one"), (2, "one"), (3, "another")):
