@@ -553,7 +553,7 @@ def test_many_methods_of_few_seeds_are_counted(tmp_path):
 
 
 def test_a_label_that_hides_options_has_a_note(tmp_path):
-    """Those that all runs of an environment have are in no label; on another it may stand for the defaults."""
+    """What all runs of an environment have is in no label, which elsewhere may stand for the defaults."""
     (path,) = seeds(tmp_path, "sac", [1], env_id="Bumps-v0", backprop="all")
     seeds(tmp_path, "sac", [1], env_id="Bumps-v0", backprop="all", k=1)
     seeds(tmp_path, "sac", [1], env_id="Hopper-v4")
