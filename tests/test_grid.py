@@ -397,7 +397,10 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
     ),
     "table3.toml": (methods_of(PAPER_PPO, *PPO), 5, {}),
     "ppo_frequency.toml": (
-        {env: {("ppo", 4), ("ppo", 1)} for env in ("Pendulum-v1", "InvertedPendulum-v4", "Hopper-v4")},
+        {
+            env: {("ppo", 4), ("ppo", 1), ("mcp-ppo", 4), ("dac", 4)}
+            for env in ("Pendulum-v1", "InvertedPendulum-v4", "Hopper-v4")
+        },
         5,
         {"freq_coef": {1.0, 0.1, 0.0}, "total_timesteps": {60_000}},
     ),
