@@ -235,6 +235,8 @@ def against(
 
     strata = [areas for pair in pairs for areas in pair]
     low, high = bootstrap(strata, lambda drawn: percent(paired(drawn), center)).clip(least)
+    if high > 1e6:  # the reference may be nothing at all, and nothing bounds the percentage
+        low = high = np.nan
     figures |= {"percent_low": float(low), "percent_high": float(high)}
     probability, low, high = better(pairs)
     return figures | {"better": probability, "better_low": low, "better_high": high}
@@ -365,7 +367,7 @@ def no_intervals(tasks: list[Task], records: list[dict]) -> list[str]:
         compared = not np.isnan([record["percent"], record["better"]]).any()
         if compared and fewest > 2 and np.isnan(record["percent_low"]):
             method = f"{record['environment']}, {record['method']}"
-            reason = "drawn again, the reference's area is not always positive"
+            reason = "drawn again, the reference's area is not always above 0, or hardly"
             notes.append(f"{method}: no interval of the percents: {reason}")
     return notes
 

@@ -268,6 +268,16 @@ def test_the_interval_of_a_percentage_knows_the_references_luck(tmp_path):
     assert found["percent_high"] > 118
 
 
+def test_no_interval_of_percents_where_the_reference_may_be_nothing(tmp_path):
+    """As on a bandit whose peak some seeds do not find: their returns are 1e-20."""
+    seeds(tmp_path, "sac", [1e-20, 1e-20, 1e-20, 1e-20, 1], k=1)
+    seeds(tmp_path, "sac", [1] * 5, k=2)
+    (task,), _ = compared(tmp_path)
+    found = auc.against([task], ["PMOE-SAC K=2"], stats.mean)
+    assert found["percent"] == pytest.approx(500)
+    assert np.isnan([found["percent_low"], found["percent_high"]]).all()
+
+
 def test_no_percents_of_what_is_not_positive(pmoe_here, tmp_path):
     seeds(tmp_path / "runs", "sac", [-100, 20], k=1)
     seeds(tmp_path / "runs", "sac", [50, 60], k=2)
