@@ -593,11 +593,9 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
     table = Table("environment", "method", "seeds", "steps", "state", title=title)
     notes = [f"{run.path}: {note}" for run in runs for note in run.notes]
     few = []
-    shown = 0
     for env, methods in by_method(runs).items():
         changed = []
         for method, group in methods.items():
-            shown += 1
             if group[0].tag and not group[0].setting:
                 changed.append(f"{method} ({group[0].folder})")
             seeds = spans([run.seed for run in group])
@@ -617,7 +615,7 @@ def overview(runs: list[Run], metric: str) -> tuple[Table, list[str]]:
         if changed:
             notes.append(f"{env}, {', '.join(changed)}: not the defaults, but alike here; config.json tells")
     if few:
-        short = f"all {shown}" if len(few) == shown > 4 else "; ".join(few)
+        short = f"all {len(few)}" if len(few) == table.row_count > 4 else "; ".join(few)
         wide = "fewer than five seeds, so that intervals are wide; of one or two only P(better) has one"
         notes.append(f"{wide}: {short}")
     return table, notes
