@@ -21,9 +21,9 @@ FOOT = (
     "Intervals: 95 %, bootstrap over runs, widened for few of them; of P(better) Wilson's "
     "(docs/comparing.md)."
 )
-FINAL = {  # what is compared at the last step, and its digits: a share is at most 1
-    "eval": ("final return", 1),
-    "train": ("final return", 1),
+FINAL = {  # what is compared at the last step, and decimal places
+    "eval": ("final return", None),  # as large as it is
+    "train": ("final return", None),
     "success": ("final success", 3),
 }
 Pairs = list[
@@ -147,10 +147,9 @@ def shortened(task: Task, runs: list[Run]) -> list[str]:
 def no_reference(task: Task, name: str) -> str:
     """The note on a task without a reference"""
     matching = named(task.methods, name)
-    reason = f"no {name}"
     if matching:
-        reason = f"{name} may be {' or '.join(matching)}"
-    return f"{task.label}: {reason}; percents need --reference, one of: {', '.join(task.methods)}"
+        return f"{task.label}: {name} may be {' or '.join(matching)}; percents need --reference"
+    return f"{task.label}: no {name}; percents need --reference, one of: {', '.join(task.methods)}"
 
 
 def positive(task: Task, center: str) -> bool:

@@ -21,24 +21,37 @@ LATEX |= {"–": "--", "±": r"$\pm$", "|": r"$|$", "<": "$<$", ">": "$>$"}
 LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 
 
-def number(x: float, digits: int = 1) -> str:
-    """A return, a percentage or a share for a reader: 1234, 123.4; – where there is none"""
+def places(*numbers: float) -> int:
+    """Decimal places that show a reader at least three digits of the largest"""
+    largest = max(abs(x) for x in numbers)
+    if largest >= 1000:
+        return 0
+    return 1 if largest >= 10 else 2
+
+
+def number(x: float, digits: int | None = None) -> str:
+    """A return, a percentage or a share for a reader: 1234, 123.4, 1.23; – where there is none"""
     if math.isnan(x):
         return "–"
-    if abs(x) >= 1000:
-        digits = 0
-    return f"{x:.{digits}f}"
+    if digits is None:
+        digits = places(x)
+    # Adding 0 makes 0 of -0.
+    return f"{round(x, digits) + 0.0:.{digits}f}"
 
 
-def with_interval(x: float, low: float, high: float, digits: int = 1) -> str:
-    """As in 12.3 (10.1, 14.5); without the interval where there is none"""
-    text = number(x, digits)
+def with_interval(x: float, low: float, high: float, digits: int | None = None) -> str:
+    """As in 12.3 (10.1, 14.5), to the same decimal place; without the interval where there is none"""
     if math.isnan(low):
-        return text
+        return number(x, digits)
+    if digits is None:
+        digits = places(x, low, high)
+    text = number(x, digits)
     return f"{text} ({number(low, digits)}, {number(high, digits)})"
 
 
-def mean_cell(values: Sequence[float], digits: int = 1, least: float = -np.inf, most: float = np.inf) -> str:
+def mean_cell(
+    values: Sequence[float], digits: int | None = None, least: float = -np.inf, most: float = np.inf
+) -> str:
     """The mean of those that are known, with its interval between `least` and `most`"""
     known = np.array([x for x in values if not np.isnan(x)] or [np.nan])
     low, high = bootstrap([known], lambda x: mean(x[0])).clip(least, most)
@@ -46,7 +59,9 @@ def mean_cell(values: Sequence[float], digits: int = 1, least: float = -np.inf, 
 
 
 def plus_minus(mean: float, std: float) -> str:
-    return f"{number(mean)} ± {number(std)}"
+    """As in 1250 ± 50.0 and 3387 ± 2.0; two places where the mean has them"""
+    most = 2 if abs(mean) < 10 else 1
+    return f"{number(mean)} ± {number(std, min(most, places(std)))}"
 
 
 def show(title: str, head: list[str], rows: list[list[str]]) -> None:

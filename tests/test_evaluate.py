@@ -113,7 +113,7 @@ def test_the_mean_is_over_all_episodes_of_all_seeds(trained):
     returns[one.path, 0.0] = np.array([1.0, 2.0])
     returns[two.path, 0.0] = np.array([5.0, 8.0])
     _, _, rows = evaluate.layout("Pendulum-v1", {"M": [one, two]}, [0.0], returns, 2)
-    assert rows == [["M", "2", "4.0 ± 2.7"]]  # variance (9 + 4 + 1 + 16) / 4
+    assert rows == [["M", "2", "4.00 ± 2.74"]]  # variance (9 + 4 + 1 + 16) / 4
 
 
 def test_folders_of_runs_and_a_table_for_each_environment(pmoe_here, trained, tmp_path):

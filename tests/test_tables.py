@@ -39,10 +39,32 @@ def test_markdown_of_any_tag_has_its_columns():
 
 @pytest.mark.parametrize(
     "x, text",
-    [(0.04, "0.0"), (-3.25, "-3.2"), (999.4, "999.4"), (1234.5, "1234"), (-12345, "-12345"), (np.nan, "–")],
+    [
+        (0.044, "0.04"),
+        (-0.001, "0.00"),
+        (-3.256, "-3.26"),
+        (10, "10.0"),
+        (999.4, "999.4"),
+        (1234.5, "1234"),
+        (-12345, "-12345"),
+        (np.nan, "–"),
+    ],
 )
 def test_numbers(x, text):
     assert tables.number(x) == text
+
+
+@pytest.mark.parametrize(
+    "numbers, text",
+    [
+        ((1.356, 1.341, 1.374), "1.36 (1.34, 1.37)"),
+        ((9.8, -2, 21.6), "9.8 (-2.0, 21.6)"),
+        ((880.3, 760.25, 1001), "880 (760, 1001)"),
+        ((0.5, np.nan, np.nan), "0.50"),
+    ],
+)
+def test_an_interval_has_the_places_of_its_largest_number(numbers, text):
+    assert tables.with_interval(*numbers) == text
 
 
 def test_a_table_with_a_foot_and_notes(tmp_path, capsys):
