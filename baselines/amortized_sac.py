@@ -179,6 +179,9 @@ def check_method(args: Args) -> None:
     """Ends the program where an option has a range of its own in this method; a grid asks this beforehand."""
     if args.k < 2:
         fail("--k must be at least 2: the distance of actions keeps the policy diverse")
+    # Two draws of one distribution on [-1, 1]^A are never farther apart than sqrt(2 A) in geometric mean.
+    if not 0 < args.beta < 2**0.5:
+        fail(f"--beta must be above 0 and below 1.41, not {args.beta}")
 
 
 class Agent(nn.Module):
@@ -189,12 +192,10 @@ class Agent(nn.Module):
         self.args = args
         self.rng = rng  # its state is saved with what is learnt
         check_method(args)
-        # How far apart two independent draws of one distribution can be: on [-1, 1] their geometric mean
-        # distance is at most 1/2, the interval's logarithmic capacity, and in A dimensions sqrt(2 A).
-        highest = 0.5 if action_size == 1 else 2**0.5
-        if not 0 < args.beta < highest:
-            limit = f"below {highest:.3g} for actions of size {action_size}"
-            fail(f"--beta must be above 0 and {limit}, not {args.beta}")
+        # On [-1, 1] they are at most 1/2 apart, the interval's logarithmic capacity: else alpha grows on.
+        # With more numbers the limit is below 1.41, too, but has no formula.
+        if args.alpha == "auto" and action_size == 1 and args.beta >= 0.5:
+            fail(f"--beta must be below 0.5 for actions of one number, not {args.beta}")
         self.draws = args.k * vectors(action_size)  # random vectors that the policy takes for a state
         self.actor = Actor(obs_size, action_size, args.k, args.hidden, rng)
         self.qf = Critic(obs_size + action_size, args.hidden, rng)
@@ -711,12 +712,12 @@ class Envs:
         except Exception as error:  # noqa: BLE001
             self.fault(i, f"step failed: {described(error)}")
         self.observe(i, obs)
-        last = np.nan if success is None else self.number(i, "success", success)
+        told = np.asarray(success)  # one number, or it counts as not told: None, and anything odd
+        last = np.clip(told.item(), 0, 1) if told.size == 1 and told.dtype.kind in "biuf" else np.nan
         self.success[i] = np.fmax(self.success[i, 0], last), last
-        reward = self.number(i, "reward", reward)
         terminated = self.number(i, "terminated", terminated) != 0
         truncated = self.number(i, "truncated", truncated) != 0
-        return reward, terminated, truncated
+        return self.number(i, "reward", reward), terminated, truncated
 
     def observe(self, i: int, obs) -> None:
         """Keeps environment i's observation, a copy: it may write into its array."""
@@ -1517,7 +1518,7 @@ def load_part(run_dir: str | Path, part: str, checkpoint: str = "last") -> dict[
 def check(args: Args) -> None:
     """Ends the program where a value is out of its range, or two options contradict each other."""
     from_zero = ("seed", "random_steps", "baseline_samples")
-    highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate"), 1)
+    highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "alpha_learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
     highest["hidden"] = 10_000
     for name, value in asdict(args).items():

@@ -719,12 +719,12 @@ class Envs:
         except Exception as error:  # noqa: BLE001
             self.fault(i, f"step failed: {described(error)}")
         self.observe(i, obs)
-        last = np.nan if success is None else self.number(i, "success", success)
+        told = np.asarray(success)  # one number, or it counts as not told: None, and anything odd
+        last = np.clip(told.item(), 0, 1) if told.size == 1 and told.dtype.kind in "biuf" else np.nan
         self.success[i] = np.fmax(self.success[i, 0], last), last
-        reward = self.number(i, "reward", reward)
         terminated = self.number(i, "terminated", terminated) != 0
         truncated = self.number(i, "truncated", truncated) != 0
-        return reward, terminated, truncated
+        return self.number(i, "reward", reward), terminated, truncated
 
     def observe(self, i: int, obs) -> None:
         """Keeps environment i's observation, a copy: it may write into its array."""
@@ -1525,7 +1525,7 @@ def load_part(run_dir: str | Path, part: str, checkpoint: str = "last") -> dict[
 def check(args: Args) -> None:
     """Ends the program where a value is out of its range, or two options contradict each other."""
     from_zero = ("seed", "random_steps", "baseline_samples")
-    highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate"), 1)
+    highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "alpha_learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
     highest["hidden"] = 10_000
     for name, value in asdict(args).items():

@@ -5,6 +5,7 @@ env = envs.make("EnvPool/MetaWorld-Reach-v3")
 """
 
 import difflib
+import warnings
 from typing import Any
 
 import envpool
@@ -14,6 +15,7 @@ from gymnasium.error import NameNotFound
 
 NAMESPACE = "EnvPool/"
 MOST_SEEDS = 2**31  # EnvPool's seeds are of 32 bits with a sign
+OURS = ("num_envs", "batch_size", "seed")  # what this adapter decides
 
 
 def register(name: str) -> None:
@@ -46,6 +48,11 @@ class Pooled(gym.Env):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
 
     def __init__(self, task: str, render_mode: str | None = None, **options):
+        for name in OURS:
+            if name in options:
+                raise ValueError(
+                    f"{name} is no option here: a pool has one environment, and each reset a seed"
+                )
         self.task = task
         self.render_mode = render_mode
         self.options = {"num_envs": 1, "num_threads": 1, **options}
@@ -53,8 +60,10 @@ class Pooled(gym.Env):
         if task.startswith("MetaWorld/"):
             self.options.setdefault("partially_observable", False)
         spec = envpool.make_spec(task, **self.options)
-        self.observation_space = spec.gymnasium_observation_space
-        self.action_space = spec.gymnasium_action_space
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bounds of float64 in a Box of float32
+            self.observation_space = spec.gymnasium_observation_space
+            self.action_space = spec.gymnasium_action_space
         self.pool: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:

@@ -7,7 +7,7 @@ import difflib
 import io
 import re
 import warnings
-from importlib import import_module, metadata, util
+from importlib import import_module, metadata
 
 import gymnasium as gym
 from gymnasium.error import DependencyNotInstalled, NamespaceNotFound
@@ -54,7 +54,7 @@ def import_suite(beginning: str, packages: tuple[str, ...], extra: str) -> None:
     suite = beginning.rstrip("/_-")
     install = f"in pmoe's folder, pip install '.[{extra}]'"
     for package in packages:
-        if not util.find_spec(package):
+        if not version_of(package):
             raise DependencyNotInstalled(f"{suite} needs {package}: {install}")
     try:
         # They tell of other tasks, or that there is no screen.
@@ -65,14 +65,28 @@ def import_suite(beginning: str, packages: tuple[str, ...], extra: str) -> None:
             if "dm_control" in packages:
                 import_module("dm_control.mujoco").Physics.from_xml_string("<mujoco/>")
     except Exception as error:  # noqa: BLE001  packages whose versions do not fit fail in any way
-        versions = ", ".join(f"{package} {metadata.version(package)}" for package in [*packages, "mujoco"])
+        # EnvPool has a MuJoCo of its own.
+        involved = packages if extra == "envpool" else (*packages, "mujoco")
+        versions = ", ".join(f"{package} {version_of(package)}" for package in involved)
         why = " ".join(f"{type(error).__name__}: {error}".split())
-        message = f"these do not run together: {versions} ({why}); in a venv of its own, {install}"
+        message = f"{suite} does not run with {versions} ({why}); in a venv of its own, {install}"
         raise DependencyNotInstalled(message) from None
 
 
+def version_of(package: str) -> str:
+    """Of an installed package; empty where it is not, although a file may be called like it"""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def check_namespace(name: str) -> None:
-    """NamespaceNotFound: NAME/TASK is almost a suite's, of which Gymnasium knows nothing yet."""
+    """NamespaceNotFound: NAME/TASK is almost a suite's, of which Gymnasium knows nothing yet, or MetaWorld's
+    as it calls itself."""
+    metaworld = re.fullmatch("metaworld[/-](.+)", name, re.IGNORECASE)
+    if metaworld:
+        raise NamespaceNotFound(f"MetaWorld is among EnvPool's tasks: `EnvPool/MetaWorld-{metaworld[1]}`")
     namespace, slash, _ = name.partition("/")
     if not slash or namespace in NAMESPACES:
         return

@@ -30,6 +30,7 @@ SHOWN = 0.6  # the alpha whose policies are drawn
 BOUND = 2 * math.exp(-0.5) / math.sqrt(2 * math.pi)  # 2 phi(1)
 CLAIM = 1.5  # alpha / r_max, above which MRP's paper says that there is none
 STARTS = 4
+PEAKS = (-0.55, 0.55)  # where they are before the tanh
 STEPS = 600
 COLOURS = {1: "#000000", 5: "#56B4E9"}  # of K
 BRANCHES = {"left": ("#D55E00", "o", 4), "between": ("#8C8C8C", "o", 2), "right": ("#009E73", "o", 2)}
@@ -127,14 +128,18 @@ def probability(u: Tensor, du: Tensor, log_prob: Tensor) -> Tensor:
 
 
 def starts(k: int) -> list[Tensor]:
-    """Mean, log sigma and logits (STARTS, K) where the ascent begins. Mixtures are as a file's are at first.
-    One Gaussian alone begins on the peaks, narrow and wide: it does not find them from everywhere."""
+    """Mean, log sigma and logits (STARTS, K) where the ascent begins: twice about as a file does, and twice
+    with narrow primitives on the peaks, because it does not find them from everywhere."""
     generator = torch.Generator().manual_seed(0)
     mean = 0.7 * torch.randn(STARTS, k, generator=generator, dtype=torch.float64)
     log_std = torch.full_like(mean, -1.5)
     if k == 1:
-        mean = torch.tensor([[-0.55], [0.55], [-0.55], [0.55]], dtype=torch.float64)
-        log_std[:2] = -3.5
+        mean[2:, 0] = torch.tensor(PEAKS)
+        log_std[2:] = -3.5
+    else:
+        mean[2:, :2] = torch.tensor(PEAKS)
+        log_std[2:, :2] = -3.5
+        log_std[2:, 2:] = 0.0
     return [mean, log_std, torch.zeros_like(mean)]
 
 

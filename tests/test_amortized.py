@@ -303,8 +303,9 @@ def test_beta_s_limit_is_the_distance_of_actions_of_the_arcsine_law():
     [
         ("--env Pendulum-v1 --k 1", "--k must be at least 2"),
         ("--env Pendulum-v1 --beta 0", "--beta must be above 0"),
-        ("--env Pendulum-v1 --beta 0.5", "--beta must be above 0 and below 0.5 for actions of size 1"),
-        ("--env Bumps-v0 --beta 1.42", "--beta must be above 0 and below 1.41 for actions of size 2"),
+        ("--env Pendulum-v1 --beta 0.5", "--beta must be below 0.5 for actions of one number, not 0.5"),
+        ("--env Bumps-v0 --beta 1.42", "--beta must be above 0 and below 1.41, not 1.42"),
+        ("--env Bumps-v0 --alpha-learning-rate 2", "--alpha-learning-rate must be from 0 to 1, not 2"),
     ],
 )
 def test_bad_values_are_one_line(pmoe_here, tmp_path, words, message):
@@ -348,3 +349,13 @@ def test_modes_are_drawn_without_primitives(pmoe_here, bandit, tmp_path):
     assert result.returncode == 0, result.stderr
     assert list(tmp_path.glob("figures/modes-Bumps*.png"))
     assert "Amortized" in (tmp_path / "figures/modes.md").read_text()
+
+
+def test_a_grid_knows_beta_s_range(pmoe_here, tmp_path):
+    (tmp_path / "grid.toml").write_text('env = "Bumps-v0"\n[[method]]\nalgo = "amortized-sac"\nbeta = 5.0\n')
+    refused(pmoe_here("grid", "grid.toml", "--dry-run"), "--beta must be above 0 and below 1.41")
+
+
+def test_beta_has_no_say_where_alpha_is_fixed(tmp_path):
+    (path,) = train("amortized-sac", tmp_path, env_id="Pendulum-v1", alpha=0.2, beta=0.9)
+    assert (path / "done.json").exists()

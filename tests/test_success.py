@@ -1,5 +1,6 @@
 """Environments that tell success: at any step of an episode, and at its last."""
 
+import ast
 import re
 import typing
 
@@ -9,6 +10,7 @@ import pytest
 from common import LOOPS, SHORT, Toy, is_on_policy, rows_of, same_run, train
 from grid_tools import text_of
 from runs_on_disk import HEADER, make, seeds
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pmoe.cli import Metric
 from pmoe.grid.read import METRICS
@@ -47,7 +49,22 @@ class Reaching(Toy):
         return obs, reward, terminated, truncated, {self.key: success}
 
 
+class Telling(Toy):
+    """Tells always the same success, a number or what Python reads in a text"""
+
+    def __init__(self, success=None):
+        super().__init__()
+        self.told = float("nan") if success == "nan" else success
+        if isinstance(success, str) and success[0] in "[{'":
+            self.told = ast.literal_eval(success)
+
+    def step(self, action):
+        obs, reward, terminated, truncated, _ = super().step(action)
+        return obs, reward, terminated, truncated, {"success": self.told}
+
+
 gym.register("Reaching-v0", Reaching)
+gym.register("Telling-v0", Telling)
 COLUMNS = ("success", "final_success")
 
 
@@ -92,6 +109,35 @@ def test_a_first_success_widens_the_rows_before_it(tmp_path):
         assert pairs(rows) == {(0, 0), (1, 0), (1, 1)}
         widened += pairs(rows[:1]) == {(0, 0)}
     assert widened
+
+
+@pytest.mark.parametrize("odd", ["nan", "[1, 0]", "'no'", "[]", "{}"])
+def test_what_is_no_number_is_not_told(tmp_path, odd):
+    """Gymnasium has no contract of success: the word may mean anything."""
+    [path] = train("sac", tmp_path, env_id=f"Telling-v0,success={odd!r}", total_timesteps=100)
+    assert list(rows_of(path / "episodes.csv")[0]) == ["step", "episodic_return", "episodic_length"]
+
+
+@pytest.mark.parametrize("number, share", [(2.5, "1.0"), (-1, "0.0"), (0.25, "0.25")])
+def test_a_success_is_from_0_to_1(tmp_path, number, share):
+    [path] = train("sac", tmp_path, env_id=f"Telling-v0,success={number}", total_timesteps=100)
+    assert {row["success"] for row in rows_of(path / "episodes.csv")} == {share}
+
+
+def test_tensorboard_has_success(tmp_path):
+    """That of a row which widens the file, too"""
+    [path] = train("sac", tmp_path, env_id="Reaching-v0,told='when there is one'", eval_episodes=6)
+    events = EventAccumulator(str(path))
+    events.Reload()
+    for name in ("episodes", "eval"):
+        told = events.Scalars(f"charts/{name}_success")
+        values = {event.step: event.value for event in told}
+        rows = rows_of(path / f"{name}.csv")
+        for step, value in values.items():
+            (row,) = [row for row in rows if int(row["step"]) == step]
+            assert float(row["success"]) == pytest.approx(value)
+        reached = [row for row in rows if float(row["success"]) > 0]
+        assert {int(row["step"]) for row in reached} <= set(values)
 
 
 def test_where_there_is_none_there_is_no_column(tmp_path):
