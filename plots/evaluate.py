@@ -294,7 +294,12 @@ def record_of(run: Run, noise: float, returns: dict) -> dict:
 
 
 def layout(env: str, methods: dict, noises: list[float], returns: dict, episodes: int) -> tuple:
-    """Title, head and rows as in table 5, each method's printed numbers below it where there are some"""
+    """Title, head and rows as in table 5, each method's printed numbers below it where there are some, and
+    success where the environment tells it"""
+    tells = any(run.success for group in methods.values() for run in group)
+    head = ["", "n"]
+    for noise in noises:
+        head += [f"sigma {noise:g}", *(HEAD_SUCCESS if tells else [])]
     printed = read_printed()
     rows = []
     for method, group in methods.items():
@@ -302,6 +307,9 @@ def layout(env: str, methods: dict, noises: list[float], returns: dict, episodes
         for noise in noises:
             x = np.concatenate([returns[run.path, noise] for run in group])
             cells.append(plus_minus(x.mean(), x.std()))
+            if tells:
+                shares = np.mean([run.success[noise] for run in group], 0)
+                cells += [f"{share:.0%}" for share in shares]
         rows.append([method, str(len(group)), *cells])
         name = group[0].name
         numbers = [printed.get((env, name, noise), "") for noise in noises]
@@ -310,7 +318,7 @@ def layout(env: str, methods: dict, noises: list[float], returns: dict, episodes
     title = f"Return on {env} in {episodes} episodes"
     if any(noises):
         title += ", Gaussian noise on the observation"
-    return title, ["", "n", *(f"sigma {noise:g}" for noise in noises)], rows
+    return title, head, rows
 
 
 def read_printed() -> dict[tuple, str]:

@@ -293,6 +293,18 @@ def test_eval_of_success(told, tmp_path, capsys):
             for name in COLUMNS:
                 assert float(row[name]) == pytest.approx(float(last[name]))
 
+    # The table has the mean over seeds, for each sigma.
+    evaluate.report([told], tmp_path, 6, [0.0, 0.5])
+    table = (tmp_path / "eval.md").read_text()
+    assert "|  | n | sigma 0 | success | final success | sigma 0.5 | success | final success |" in table
+    assert "|  | n | sigma 0 | sigma 0.5 |" in table  # of Pendulum
+    cells = []
+    for name in COLUMNS:
+        shares = [float(row[name]) for row in rows if row["method"] == "SAC" and row[name]]
+        cells.append(f"{np.mean(shares):.0%}")
+    (row,) = [line for line in table.splitlines() if line.startswith("| SAC | 3 |")]
+    assert row.split(" | ")[3:5] == cells
+
 
 def test_eval_counts_a_seed_that_has_none_as_0(tmp_path, capsys):
     """Where success alone is told, and other seeds have some"""

@@ -8,7 +8,7 @@ from types import ModuleType, SimpleNamespace
 import gymnasium as gym
 import numpy as np
 import pytest
-from common import PMOE, failed, files_below, flags, json_of, needs, refused, run_at, same_runs
+from common import PMOE, failed, files_below, flags, json_of, needs, refused, rows_of, run_at, same_runs
 
 from pmoe import envs
 from pmoe.envs import suites
@@ -58,6 +58,8 @@ def test_trains_is_killed_resumed_and_evaluated(pmoe_here, tmp_path, env_id, pac
     versions = json_of(path / "config.json")["versions"]
     assert package in versions
     assert ("mujoco" in versions) == (package != "envpool")
+    tells_success = "success" in rows_of(path / "eval.csv")[0]
+    assert tells_success == (package != "dm_control")
     result = pmoe_here("eval", path, "--episodes", 2)
     assert result.returncode == 0, result.stderr
     assert env_id in result.stdout
@@ -91,6 +93,20 @@ def test_metaworld_shows_its_goal(env_id):
     assert env.spec.max_episode_steps == 500
     hidden, _ = envs.make(f"{env_id},partially_observable=True").reset(seed=1)
     np.testing.assert_array_equal(hidden[36:39], 0)
+
+
+@pytest.mark.parametrize(
+    "env_id, words",
+    [
+        pytest.param("EnvPool/Pendulum-v1,num_envs=2", "num_envs is no option", marks=needs("envpool")),
+        pytest.param("EnvPool/Pendulum-v1,batch_size=2", "batch_size is no option", marks=needs("envpool")),
+        pytest.param("EnvPool/Pendulum-v1,seed=2", "seed is no option", marks=needs("envpool")),
+        pytest.param("EnvPool/CartPole-v1", "must have flat Boxes", marks=needs("envpool")),
+    ],
+)
+def test_what_envpool_has_and_pmoe_has_not(pmoe_here, tmp_path, env_id, words):
+    refused(pmoe_here("run", "sac", "--env", env_id), words)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("env_id", [pytest.param("EnvPool/Pendulum-v1", marks=needs("envpool"))])
@@ -141,11 +157,13 @@ def unregistered(monkeypatch):
 
 @pytest.fixture
 def without(monkeypatch, unregistered):
-    """Hides a package, as if it were not installed"""
+    """Hides a package, as if it were not installed, and the others of its suite were"""
 
     def hide(package):
-        find = suites.util.find_spec
-        monkeypatch.setattr(suites.util, "find_spec", lambda name: None if name == package else find(name))
+        def version_of(name):
+            return "" if name == package else "1.0"
+
+        monkeypatch.setattr(suites, "version_of", version_of)
 
     return hide
 
@@ -190,19 +208,31 @@ def test_versions_that_clash(pmoe_here, monkeypatch, unregistered):
         module = ModuleType(name)
         module.Physics = physics
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(suites.util, "find_spec", lambda name: True)
-    monkeypatch.setattr(
-        suites.metadata, "version", {"shimmy": "2.0", "dm_control": "1.0", "mujoco": "4.0"}.get
-    )
+    versions = {"shimmy": "2.0", "dm_control": "1.0", "mujoco": "4.0"}
+    monkeypatch.setattr(suites, "version_of", versions.get)
     result = pmoe_here("run", "sac", "--env", "dm_control/walker-walk-v0")
     refused(result, "shimmy 2.0, dm_control 1.0, mujoco 4.0 (AttributeError", "flex_vertedge", "'.[dmc]'")
 
 
+def test_a_file_that_is_called_like_a_package_is_none(monkeypatch, tmp_path):
+    """As an envpool.py in the current folder: only what is installed has a version."""
+    (tmp_path / "no_package_of_anybody.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert suites.version_of("no_package_of_anybody") == ""
+    assert suites.version_of("pytest") == pytest.__version__
+
+
 @pytest.mark.parametrize(
-    "env_id, right", [("envpool/Ant-v5", "EnvPool"), ("dm-control/a-b-v0", "dm_control")]
+    "env_id, right",
+    [
+        ("envpool/Ant-v5", "EnvPool"),
+        ("dm-control/a-b-v0", "dm_control"),
+        ("MetaWorld-Reach-v3", "EnvPool/MetaWorld-Reach-v3"),
+        ("Metaworld/Reach-v3", "EnvPool/MetaWorld-Reach-v3"),
+    ],
 )
 def test_a_misspelt_suite(pmoe_here, env_id, right):
-    refused(pmoe_here("run", "sac", "--env", env_id), f"Did you mean: `{right}`?")
+    refused(pmoe_here("run", "sac", "--env", env_id), f"`{right}`")
 
 
 def test_no_suite_is_imported_unless_it_is_asked_for():
