@@ -21,6 +21,7 @@ FOOT = (
     "Intervals: 95 %, bootstrap over runs, widened for few of them; of P(better) Wilson's "
     "(docs/comparing.md)."
 )
+MOST = 1e6  # a percentage that means something
 FINAL = {  # what is compared at the last step, and decimal places
     "eval": ("final return", None),  # as large as it is
     "train": ("final return", None),
@@ -98,9 +99,9 @@ def compare(
         notes += shortened(task, group)
         if not task.base:
             notes.append(no_reference(task, name))
-        elif not positive(task, center):
+        elif not positive(task, CENTERS[center]):
             label = f"{task.label}: the area of {task.base}"
-            notes.append(f"{label} is not positive, so that percents of it mean nothing")
+            notes.append(f"{label} is not above 0, or hardly, so that percents of it mean nothing")
         tasks.append(task)
     return tasks, notes
 
@@ -152,10 +153,10 @@ def no_reference(task: Task, name: str) -> str:
     return f"{task.label}: no {name}; percents need --reference, one of: {', '.join(task.methods)}"
 
 
-def positive(task: Task, center: str) -> bool:
-    """Whether percents of the reference's area mean something"""
-    area = CENTERS[center](task.areas(task.base))
-    return bool(area > 0)
+def positive(task: Task, center: Callable) -> bool:
+    """Whether percents of the reference's area mean something: it is above 0, and not next to nothing"""
+    areas = [center(task.areas(method)) for method in task.methods]
+    return bool(100 * max(areas) < MOST * center(task.areas(task.base)))
 
 
 def named(methods: dict[str, list[Run]], name: str) -> list[str]:
@@ -228,13 +229,15 @@ def against(
     pairs = []
     for task, label in zip(tasks, labels):
         pairs.append((task.areas(label), task.areas(task.base)))
-    figures["percent"] = float(percent(pairs, center))
+    if all(positive(task, center) for task in tasks):
+        figures["percent"] = float(percent(pairs, center))
     if labels == bases:
         return figures
 
     strata = [areas for pair in pairs for areas in pair]
     low, high = bootstrap(strata, lambda drawn: percent(paired(drawn), center)).clip(least)
-    if high > 1e6:  # the reference may be nothing at all, and nothing bounds the percentage
+    # Where the reference may be nothing, nothing bounds the percentage.
+    if np.isnan(figures["percent"]) or high > MOST:
         low = high = np.nan
     figures |= {"percent_low": float(low), "percent_high": float(high)}
     probability, low, high = better(pairs)

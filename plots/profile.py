@@ -25,7 +25,7 @@ def plot(tasks: list[Task], runs: list[Run], out: Path, center: str) -> tuple[li
     """Writes OUT/profile.png and .pdf: a panel for the environments of one version and number of steps, a
     line for each method that has runs on all of them, with a 95 % interval at each threshold. Returns the
     files, and notes."""
-    with_percents = [task for task in tasks if task.base and positive(task, center)]
+    with_percents = [task for task in tasks if task.base and positive(task, CENTERS[center])]
     groups = pools(with_percents)
     if not groups:
         return [], ["no performance profile, as there are no percents to plot it of"]

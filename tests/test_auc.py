@@ -278,11 +278,12 @@ def test_no_interval_of_percents_where_the_reference_may_be_nothing(tmp_path):
     assert np.isnan([found["percent_low"], found["percent_high"]]).all()
 
 
-def test_no_percents_of_what_is_not_positive(pmoe_here, tmp_path):
-    seeds(tmp_path / "runs", "sac", [-100, 20], k=1)
+@pytest.mark.parametrize("returns", [[-100, 20], [1e-20, 1e-20]])
+def test_no_percents_of_what_is_not_above_0_or_hardly(pmoe_here, tmp_path, returns):
+    seeds(tmp_path / "runs", "sac", returns, k=1)
     seeds(tmp_path / "runs", "sac", [50, 60], k=2)
     result = pmoe_here("plot", "runs", "--auc")
-    assert "the area of SAC is not positive, so that percents of it mean nothing" in result.stdout
+    assert "the area of SAC is not above 0, or hardly, so that percents of it mean nothing" in result.stdout
     records = records_of(tmp_path / "figures/auc.csv")
     assert [record["percent"] for record in records] == ["nan", "nan"]
     assert records[1]["better"] == "1.0"  # which needs no percents
