@@ -7,9 +7,9 @@
     gym.make("pmoe.envs:Bimodal-v0", left=1.5)
 
 They are the tasks of pranayajajoo/policy-parameterization (2024), public code of the group that wrote
-"Revisiting Mixture Policies in Entropy-Regularized Actor-Critic" (arXiv 2605.09157). The same as there unless
-marked: C, chosen here. The motion is Gymnasium's, whose classes these are. Time limits are set where the
-tasks are registered.
+"Revisiting Mixture Policies in Entropy-Regularized Actor-Critic" (arXiv 2605.09157); Acrobot's physics and
+limits as in its DenseAcrobot.py. The same as there unless marked: C, chosen here. The motion is Gymnasium's,
+whose classes these are. Time limits are set where the tasks are registered.
 """
 
 import math

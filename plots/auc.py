@@ -362,16 +362,18 @@ def report(
 
 def no_intervals(tasks: list[Task], records: list[dict]) -> list[str]:
     """Notes on percents without an interval where the runs are enough for one"""
-    notes = []
+    without: dict[str, list[str]] = {}
     for record in records:
         groups = [task.methods.values() for task in tasks if task.env in record["environment"]]
         fewest = min(len(runs) for methods in groups for runs in methods)
         compared = not np.isnan([record["percent"], record["better"]]).any()
         if compared and fewest > 2 and np.isnan(record["percent_low"]):
-            method = f"{record['environment']}, {record['method']}"
-            reason = "drawn again, the reference's area is not always above 0, or hardly"
-            notes.append(f"{method}: no interval of the percents: {reason}")
-    return notes
+            without.setdefault(record["environment"], []).append(record["method"])
+    reason = "drawn again, the reference's area is not always above 0, or hardly"
+    return [
+        f"{env}: no interval of the percents of {', '.join(methods)}: {reason}"
+        for env, methods in without.items()
+    ]
 
 
 def run_records(tasks: list[Task], metric: str) -> list[dict]:
