@@ -571,5 +571,5 @@ def choose_renderer(env_id: str) -> str:
             os.environ.update(choice)
             return ""
         lines = trial.stderr.splitlines()
-        reasons.append(lines[-1] if lines else "?")
+        reasons.append(lines[-1] if lines else "its process died")
     return "; ".join(dict.fromkeys(reasons))
