@@ -528,6 +528,21 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
             "baseline_samples": {5, 0},
         },
     ),
+    "soundness.toml": (
+        {env: {("sac", 1), ("ppo", 1)} for env in ("Hopper-v4", "Walker2d-v4", "HalfCheetah-v4")},
+        5,
+        {
+            "total_timesteps": {200_000},
+            "alpha": {"auto"},
+            "learning_rate": {3e-4},
+            "batch_size": {256},
+            "random_steps": {100},
+            "learning_starts": {100},
+            "networks": {"separate"},
+            "num_steps": {2048},
+            "update_epochs": {10},
+        },
+    ),
     "quick.toml": (
         methods_of({"HalfCheetah-v4": 4, "Hopper-v4": 4}, *PPO),
         3,
