@@ -1,15 +1,21 @@
 """Trains Stable-Baselines3's SAC and PPO as pmoe trains its own, for one table and figure of both.
 
     pip install -e ".[bench]"
-    pmoe grid grids/soundness.toml                                                    # pmoe's runs
-    python benchmarks/soundness.py --algo ppo --env Hopper-v4 --total-timesteps 200000    # its counterparts
-    pmoe plot runs/ --auc --reference sb3-ppo
+    pmoe grid grids/soundness.toml                      # pmoe's runs, into runs/
+    for env in Hopper-v4 Walker2d-v4 HalfCheetah-v4; do
+      for algo in sac ppo; do python benchmarks/soundness.py --algo $algo --env $env; done
+    done
+    pmoe plot runs/*/*sac* --auc --reference sb3-sac --out figures-sac
+    pmoe plot runs/*/*ppo* --auc --reference sb3-ppo --out figures-ppo
 
 It leaves run directories like pmoe's, RUN_DIR/ENV/sb3-ALGO-k1/seedN, so that `pmoe plot`, `pmoe export` and
-`pmoe status` read them. A finished run that is there already is skipped. Settings are the defaults of
+`pmoe status` read them. A finished run of as many steps is skipped. Settings are the defaults of
 Stable-Baselines3, with PPO's observations and rewards normalised by VecNormalize; grids/soundness.toml has
 pmoe's counterparts. As there, the deterministic policy is evaluated every 10,000 steps, in its own
 environments, and PPO waits for the end of a rollout and its update.
+
+What still differs: PPO's last rollout is whole here, so that it makes 200,704 steps; SAC's log sigma is
+clipped to [-20, 2] here, and bounded by a tanh to [-5, 2] in pmoe.
 """
 
 import csv
@@ -100,15 +106,14 @@ def environments(args: Args, seed: int, training: bool = True) -> VecEnv:
 
 def train(args: Args, seed: int) -> None:
     path = args.run_dir / args.env / f"sb3-{args.algo}-k1" / f"seed{seed}"
-    if (path / "done.json").exists():
+    if finished(path, args.total_timesteps):
         print(f"{path} is there already")
         return
+    algorithm = {"sac": SAC, "ppo": PPO}[args.algo]
+    model = algorithm("MlpPolicy", environments(args, seed), seed=seed, device="cpu")
     path.mkdir(parents=True, exist_ok=True)
-    (path / "config.json").write_text(json.dumps(config(args, seed), indent=2))
+    (path / "config.json").write_text(json.dumps(config(args, seed, model), indent=2))
 
-    model = {"sac": SAC, "ppo": PPO}[args.algo](
-        "MlpPolicy", environments(args, seed), seed=seed, device="cpu"
-    )
     evaluations = Evaluations(args, seed, path / "eval.csv")
     began = time.perf_counter()
     model.learn(args.total_timesteps, callback=evaluations)
@@ -120,12 +125,20 @@ def train(args: Args, seed: int) -> None:
     print(f"{path}: {returns.mean():.1f} after {done['wall_time']:.0f} s")
 
 
-def config(args: Args, seed: int) -> dict:
+def finished(path: Path, total_timesteps: int) -> bool:
+    """Whether a run of as many steps is there"""
+    if not (path / "done.json").exists():
+        return False
+    return json.loads((path / "config.json").read_text())["args"]["total_timesteps"] == total_timesteps
+
+
+def config(args: Args, seed: int, model: SAC | PPO) -> dict:
     """config.json, with what `pmoe plot` looks for in it"""
     options = {name: value for name, value in asdict(args).items() if name not in ("algo", "env", "seeds")}
     options |= {"env_id": args.env, "k": 1, "seed": seed, "run_dir": str(args.run_dir), "tag": ""}
-    if args.algo == "ppo":
-        options["num_steps"] = 2048  # tells the families apart
+    options |= {"learning_rate": model.learning_rate, "batch_size": model.batch_size, "gamma": model.gamma}
+    if isinstance(model, PPO):
+        options["num_steps"] = model.n_steps  # by it `pmoe plot` tells the families apart
     versions = {package: metadata.version(package) for package in PACKAGES}
     return {"algo": f"sb3-{args.algo}", "device": "cpu", "versions": versions, "args": options}
 

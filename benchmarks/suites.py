@@ -36,10 +36,11 @@ class Result:
     limit: int = 0  # steps of an episode
 
     @property
-    def share(self) -> float:
-        """A reset's, of an episode's time"""
-        episode = self.reset + self.limit * self.step
-        return self.reset / episode if episode else 0.0
+    def share(self) -> str:
+        """A reset's, of an episode's time; of an episode without a limit there is none"""
+        if not self.limit or self.error:
+            return "–"
+        return f"{self.reset / (self.reset + self.limit * self.step):.0%}"
 
 
 def main(beginnings: tyro.conf.Positional[tuple[str, ...]]) -> None:
@@ -53,7 +54,7 @@ def main(beginnings: tyro.conf.Positional[tuple[str, ...]]) -> None:
             results.append(tried(env_id))
     for result in results:
         exact += result.exact
-        numbers = [f"{result.reset:.3f}", str(result.limit), f"{result.share:.0%}"]
+        numbers = [f"{result.reset:.3f}", str(result.limit), result.share]
         table.add_row(result.env_id, result.error or str(result.exact), *numbers)
     Console().print(table, f"{exact} of {len(results)} are exact", sep="\n")
 

@@ -541,6 +541,7 @@ CONTENT = {  # methods and K, by environment; seeds; options that are not the de
             "networks": {"separate"},
             "num_steps": {2048},
             "update_epochs": {10},
+            "vf_coef": {1.0},
         },
     ),
     "quick.toml": (

@@ -1,35 +1,82 @@
-"""What stands in results/: each folder's tables come out again, and REPRODUCTION.md names what is there."""
+"""What stands in results/: each folder's tables come out again, and REPRODUCTION.md has its numbers."""
 
 import re
-from pathlib import Path
 
 import pytest
-from common import ROOT
+from common import ROOT, rows_of
 
+from pmoe.algorithms import ALGORITHMS
 from pmoe.files import exports
 
 RESULTS = ROOT / "results"
-FOLDERS = sorted(file.parent for file in RESULTS.glob("*/*.runs.csv"))
+EXPORTS = sorted(RESULTS.glob("*/evaluations.csv"))
+FOLDERS = [pytest.param(file.parent, id=file.parent.name) for file in EXPORTS]
+PAGE = (ROOT / "REPRODUCTION.md").read_text()
+INTERVAL = r"-?[0-9.]+ \(-?[0-9.]+, -?[0-9.]+\)"
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=[folder.name for folder in FOLDERS])
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folder_s_tables_come_out_again(pmoe_here, tmp_path, folder):
     result = pmoe_here("plot", folder, "--out", tmp_path / "again")
     assert result.returncode == 0, result.stderr
-    drawn = {file.name: file for file in (tmp_path / "again").iterdir()}
-    kept = [file for file in folder.iterdir() if file.name in drawn]
-    assert {"curves.png", "auc.md", "auc.tex", "auc.csv", "auc_runs.csv"} <= {file.name for file in kept}
-    for file in kept:
-        if file.suffix in (".md", ".tex"):
-            assert drawn[file.name].read_text() == file.read_text()
+    drawn = {file.name for file in (tmp_path / "again").iterdir() if file.suffix != ".pdf"}
+    assert {"curves.png", "auc.md", "auc.tex", "auc.csv", "auc_runs.csv"} <= drawn
+    for name in drawn:
+        again, kept = tmp_path / "again" / name, folder / name
+        if again.suffix in (".md", ".tex"):
+            assert again.read_text() == kept.read_text()
+        elif again.suffix == ".csv":
+            assert_alike(rows_of(again), rows_of(kept))
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=[folder.name for folder in FOLDERS])
+def assert_alike(rows: list[dict], others: list[dict]) -> None:
+    """Texts are the same, and numbers to six digits."""
+    assert len(rows) == len(others)
+    for row, other in zip(rows, others):
+        assert list(row) == list(other)
+        for cell, other_cell in zip(row.values(), other.values()):
+            if cell != other_cell:
+                assert float(cell) == pytest.approx(float(other_cell), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_a_folder_is_small_and_names_no_machine(folder):
     for file in folder.iterdir():
         assert file.stat().st_size < 600_000
         assert file.suffix in (".toml", ".csv", ".md", ".tex", ".png")
-    (export,) = folder.glob("*.runs.csv")
-    for record in exports.read(export.with_name(export.name.replace(".runs.csv", ".csv"))):
+    for record in exports.read(folder / "evaluations.csv"):
         assert not record.path.is_absolute()
-        assert record.config["commit"]
+        assert record.config["versions"]
+        if record.config["algo"] in ALGORITHMS:
+            assert record.config["commit"]
+
+
+# REPRODUCTION.md
+
+
+def rows() -> list[list[str]]:
+    """Of its tables: claim, command, steps and seeds, what came out, verdict, files"""
+    found = []
+    for line in PAGE.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        if line.startswith("| ") and len(cells) == 6 and cells[0] != "claim":
+            found.append(cells)
+    return found
+
+
+def test_the_page_has_rows_and_names_each_folder():
+    assert len(rows()) == PAGE.count("\n| ") - PAGE.count("\n| claim")
+    for folder in RESULTS.iterdir():
+        assert f"results/{folder.name}" in PAGE
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[3][:40])
+def test_a_row_s_numbers_stand_in_its_files(row):
+    """Those with an interval; the verdict is one of three."""
+    *_, what, verdict, files = row
+    assert verdict.startswith(("agrees", "contradicts", "cannot tell"))
+    targets = [ROOT / target for target in re.findall(r"\]\((.+?)\)", files)]
+    assert targets
+    text = "".join(target.read_text() for target in targets)
+    for interval in re.findall(INTERVAL, what):
+        assert interval in text
