@@ -357,7 +357,8 @@ def preview(grid: Grid, slots: list) -> None:
     if not left:
         return
     methods = len({method_of(job) for job in left})
-    print(f"measuring the speed of {methods:,} methods, up to a minute for each", flush=True)
+    words = "1 method, up to a minute" if methods == 1 else f"{methods:,} methods, up to a minute for each"
+    print(f"measuring the speed of {words}", flush=True)
     seconds = estimate(left)
     alone = clock(seconds)
     shared = clock(seconds / len(slots))
@@ -391,9 +392,12 @@ def estimate(jobs: list[Job]) -> float:
 
 
 def method_of(job: Job) -> tuple:
-    """What decides how fast a job is, but for its environment"""
-    free = ("env_id", "seed", "total_timesteps")
-    options = [value for name, value in vars(job.args).items() if name not in free]
+    """What decides how fast a job is, but for its environment: no real number, as a temperature is"""
+    free = ("env_id", "seed", "total_timesteps", "eval_every", "eval_episodes", "checkpoint_every")
+    options = []
+    for name, value in vars(job.args).items():
+        if name not in free and type(value) is not float:
+            options.append((name, value))
     return (job.algo, len(job.paths), *options)
 
 

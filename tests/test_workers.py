@@ -546,6 +546,19 @@ def test_two_runners_at_once(tmp_path, straight):
     same_runs(tmp_path / "runs", straight)
 
 
+def test_a_speed_is_measured_once_for_what_is_as_fast(tmp_path):
+    """A temperature has no say in it, but whether it is tuned, and the number of primitives."""
+
+    def measured(**options) -> int:
+        fields = {"env": ["Pendulum-v1", "Hopper-v4"], "seed": [1, 2], "algo": "sac"}
+        jobs = read(tmp_path, text_of({}, [fields | options])).jobs
+        assert len(jobs) > 4
+        return len({workers.method_of(job) for job in jobs})
+
+    assert measured(alpha=[0.1, 0.2], gamma=[0.9, 0.99]) == 1
+    assert measured(alpha=[0.1, "auto"], k=[1, 2]) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("done", [False, True])
 def test_a_dry_run(pmoe_here, tmp_path, done):
