@@ -754,11 +754,11 @@ class Envs:
     def call_step(self, i: int, action: np.ndarray) -> tuple[float, bool, bool]:
         try:
             obs, reward, terminated, truncated, info = self.envs[i].step(action)
-            success = info.get("success", info.get("is_success"))
+            told = np.asarray(info.get("success", info.get("is_success")))
         except Exception as error:  # noqa: BLE001
             self.fault(i, f"step failed: {described(error)}")
         self.observe(i, obs)
-        told = np.asarray(success)  # one number, or it counts as not told: None, and anything odd
+        # One number, or it counts as not told: None, and anything odd
         last = np.clip(told.item(), 0, 1) if told.size == 1 and told.dtype.kind in "biuf" else np.nan
         self.success[i] = np.fmax(self.success[i, 0], last), last
         terminated = self.number(i, "terminated", terminated) != 0
