@@ -26,10 +26,11 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from throughput import processor, version
+from throughput import processor
 from torch.profiler import ProfilerActivity, profile
 
 from pmoe import pmoe_sac
+from pmoe.envs.suites import version_of
 
 START = 300  # steps before the first update
 UPDATES = 50
@@ -158,7 +159,7 @@ def main(args: Args) -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: there is no GPU; --device cpu tries the script itself")
     names = ("torch", "gymnasium", "mujoco", "stable_baselines3")
-    versions = ", ".join(f"{name} {version(name)}" for name in names if version(name))
+    versions = ", ".join(f"{name} {version_of(name)}" for name in names if version_of(name))
     lines = [f"{processor()}; {versions}", ""]
     parts = [same(args), table_of_launches(args)]
     for part in parts:

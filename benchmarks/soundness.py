@@ -24,7 +24,6 @@ import time
 import warnings
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +36,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
+
+from pmoe.envs.suites import version_of
 
 PACKAGES = ("stable_baselines3", "torch", "gymnasium", "mujoco", "numpy")
 
@@ -139,7 +140,7 @@ def config(args: Args, seed: int, model: SAC | PPO) -> dict:
     options |= {"learning_rate": model.learning_rate, "batch_size": model.batch_size, "gamma": model.gamma}
     if isinstance(model, PPO):
         options["num_steps"] = model.n_steps  # by it `pmoe plot` tells the families apart
-    versions = {package: metadata.version(package) for package in PACKAGES}
+    versions = {package: version_of(package) for package in PACKAGES}
     return {"algo": f"sb3-{args.algo}", "device": "cpu", "versions": versions, "args": options}
 
 

@@ -25,7 +25,7 @@ import tempfile
 import time
 import warnings
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -39,6 +39,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from pmoe import pmoe_ppo, pmoe_sac
+from pmoe.envs.suites import version_of
 
 
 @dataclass
@@ -323,13 +324,6 @@ def processor() -> str:
     return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
-def version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
 # --------------------------------------------------------------------------------------- alternation
 
 
@@ -483,7 +477,7 @@ def shares(method: Method, rows: list[dict[str, Any]], args: Args) -> list[str]:
 
 def heading(rows: list[dict[str, Any]], half_products: float, busy: float, args: Args) -> str:
     names = ("torch", "gymnasium", "mujoco", "stable_baselines3", "sbx-rl")
-    versions = [f"{name} {version(name)}" for name in names if version(name)]
+    versions = [f"{name} {version_of(name)}" for name in names if version_of(name)]
     products = column(rows, "matrix_products") / 1e9
     slowest = products.min()
     fastest = products.max()

@@ -33,7 +33,7 @@ def number(x: float, digits: int | None = None) -> str:
     """A return, a percentage or a share for a reader: 1234, 123.4, 1.23; – where there is none"""
     if math.isnan(x):
         return "–"
-    if digits is None:
+    if digits is None or abs(x) >= 1000:
         digits = places(x)
     # Adding 0 makes 0 of -0.
     return f"{round(x, digits) + 0.0:.{digits}f}"

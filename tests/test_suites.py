@@ -223,16 +223,16 @@ def test_a_file_that_is_called_like_a_package_is_none(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "env_id, right",
+    "env_id, hint",
     [
-        ("envpool/Ant-v5", "EnvPool"),
-        ("dm-control/a-b-v0", "dm_control"),
-        ("MetaWorld-Reach-v3", "EnvPool/MetaWorld-Reach-v3"),
-        ("Metaworld/Reach-v3", "EnvPool/MetaWorld-Reach-v3"),
+        ("envpool/Ant-v5", "Did you mean: `EnvPool`?"),
+        ("dm-control/a-b-v0", "Did you mean: `dm_control`?"),
+        ("MetaWorld-Reach-v3", "MetaWorld is among EnvPool's tasks: `EnvPool/MetaWorld-Reach-v3`"),
+        ("Metaworld/Reach-v3", "MetaWorld is among EnvPool's tasks: `EnvPool/MetaWorld-Reach-v3`"),
     ],
 )
-def test_a_misspelt_suite(pmoe_here, env_id, right):
-    refused(pmoe_here("run", "sac", "--env", env_id), f"`{right}`")
+def test_a_misspelt_suite(pmoe_here, env_id, hint):
+    refused(pmoe_here("run", "sac", "--env", env_id), hint)
 
 
 def test_no_suite_is_imported_unless_it_is_asked_for():

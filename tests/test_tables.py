@@ -54,6 +54,12 @@ def test_numbers(x, text):
     assert tables.number(x) == text
 
 
+@pytest.mark.parametrize("x, text", [(1.2, "1.200"), (-0.0001, "0.000"), (1234.5, "1234")])
+def test_numbers_of_so_many_places(x, text):
+    """But for a thousand and more, which has none"""
+    assert tables.number(x, 3) == text
+
+
 @pytest.mark.parametrize(
     "numbers, text",
     [
