@@ -173,7 +173,10 @@ def test_the_command_of_a_job_gives_its_options(tmp_path_factory, algo):
     for name, hint in hints.items():
         if name not in fixed:
             options[name] = values(hint).filter(lambda x: x is not None)
-    options["k"] = st.integers(2, 1000)  # as an implicit policy needs
+    # An implicit policy needs at least two samples, and a distance that its actions can have.
+    options["k"] = st.integers(2, 1000)
+    if "beta" in options:
+        options["beta"] = st.floats(0.01, 1.0)
     envs = st.sampled_from(["Pendulum-v1", "deep/Toy-v0"])
 
     @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
