@@ -4,17 +4,19 @@ Ren et al., "Probabilistic Mixture-of-Experts for Efficient Deep Reinforcement L
 sections 3.2 to 3.5 and table 1b.
 
     policy   pi(a|s) = sum_k w_k(s) N_k(a|s)                                                          eq. 4
-    actor    -min(r A, clip(r, 1 - c, 1 + c) A), r = pi(a|s) / pi_old(a|s) (--surrogate mixture)
+    actor    -min(r A, clip(r, 1 - c, 1 + c) A), r = pi(a|s) / pi_old(a|s) (--surrogate mixture, default)
              the same with r = N_k(a|s) / N_k,old(a|s), k having acted (--surrogate primitive)        eq. 10
     A and R  generalised advantage (arXiv 1506.02438, eq. 16) and lambda-return, R = V(s) + A
     critics  (V(s) - R)^2 / 2 and (Q(s, a) - R)^2 / 2
     best     j = argmax_k Q(s, a_k), a_k ~ N_k: every primitive proposes, the critic chooses          eq. 6
     router   sum_k (1[k = j] - w_k)^2: w_k becomes how often primitive k is best                      eq. 7
 
-With --k 1 this file is PPO (arXiv 1707.06347). V and Q are one layer on the policy's trunk (appendix D);
---networks separate gives each its own, as PPO usually has. The paper does not say where Q comes from; this is
-the recipe of its co-author's code. Not in the paper either: running statistics of observations and rewards,
-a log sigma for all states, clipped actions, a detached router, minibatches that may span two passes.
+With K = 1 this file is PPO (arXiv 1707.06347). V and Q are one layer each on the policy's trunk (appendix D);
+--networks separate gives each a network of its own, as PPO usually has. The paper does not say where Q comes
+from: Q, and the ratio of the mixture, are as in its co-author's code. Departures: the entropy has weight 0
+(table 1b: 0.2), and the router reads the trunk detached. Not in the paper: running statistics of observations
+and rewards, one log sigma for all states, clipped actions, bootstrapping at time limits, minibatches that may
+span two passes. Evaluation is by the mean action of the likeliest primitive.
 
     python pmoe_ppo.py --env HalfCheetah-v4 --k 4 --seed 1                  # one seed
     python pmoe_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5, side by side
@@ -76,8 +78,8 @@ class Args:
     surrogate: Literal["mixture", "primitive"] = "mixture"  # ratio of the policy, or of the acting primitive
     freq_coef: float = 1.0  # weight of the frequency loss
     detach_router: bool = True  # keep the router's losses out of the trunk
-    joint_step: bool = False  # Q shares policy's and V's Adam step, and the bound of their gradient's norm
-    bootstrap: bool = True  # where a time limit ends an episode, V stands for what would have followed
+    joint_step: bool = False  # Q learns in the Adam step of policy and V, under one gradient norm
+    bootstrap: bool = True  # bootstrap with V where a time limit ends an episode
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -120,7 +122,7 @@ class Actor(nn.Module):
 
     @torch.no_grad()
     def act(self, obs: Tensor, choose=None) -> Tensor:
-        """Mean action (S, B, A) of the likeliest primitive, or of what `choose` makes of log_w (S, B, K)"""
+        """Mean action (S, B, A) of the likeliest primitive, or one that `choose` draws by log_w (S, B, K)"""
         mean, _, log_w = self(self.statistics.normalize(obs.to(self.log_std.device)))
         chosen = choose(log_w) if choose else log_w.argmax(-1, keepdim=True)
         return pick(mean, chosen).squeeze(2).clamp(-1, 1).cpu()
@@ -383,7 +385,7 @@ import zipfile
 from dataclasses import asdict, replace
 from datetime import timedelta
 from importlib import import_module, metadata, util
-from typing import NoReturn
+from typing import NoReturn, get_args, get_origin, get_type_hints
 
 import gymnasium as gym
 import numpy as np
@@ -467,7 +469,7 @@ class Statistics(nn.Module):
         self.sums += torch.stack([torch.ones_like(x), x, x.double().square()], 1).sum(2)
 
     def normalize(self, x: Tensor, centered: bool = True) -> Tensor:
-        """x (S, B, size) in standard deviations, from the mean or from 0, at most 10"""
+        """x (S, B, size) in standard deviations, from the mean or from 0, clipped to [-10, 10]"""
         count = self.sums[:, :1].clamp(min=1)
         mean, square = (self.sums[:, 1:] / count).split(1, 1)
         std = (square - mean.square()).clamp(min=1e-8).sqrt()
@@ -497,7 +499,7 @@ class RewardScale(nn.Module):
 def gae(reward, value, next_value, terminated, done, gamma: float, gae_lambda: float) -> Tensor:
     """Generalised advantages (arXiv 1506.02438, eq. 16); all (S, T, E, 1). `next_value` is that of the true
     next observation: time limits bootstrap from it, terminations (which are `done` too) do not."""
-    # Statistics move, and values with them: within an episode the next step's own lets the sum telescope.
+    # V of an observation moves with the statistics. The sum telescopes by the next step's own V alone.
     inner = torch.where(done[:, :-1] > 0, next_value[:, :-1], value[:, 1:])
     next_value = torch.cat([inner, next_value[:, -1:]], 1)
     advantage = reward + gamma * (1 - terminated) * next_value - value
@@ -530,14 +532,14 @@ def collect(runs: "Runs", draw) -> tuple[Rollout, int]:
     envs = runs.envs
     E = args.num_envs
     end = min(runs.step + args.num_steps * E, args.total_timesteps)
-    # All at once: one step's alone take long, and for other strides `draw` is compiled anew.
+    # For a whole rollout at once: drawing at each step is slow, and other strides would compile `draw` anew.
     normal, uniform = runs.agent.rng.noise(args.num_steps * E, runs.agent.draws, envs.action_size)
     drawn_steps = []
     env_steps = []
     for step, *noise in zip(range(runs.step + E, end + 1, E), normal.split(E, 1), uniform.split(E, 1)):
         obs = torch.tensor(envs.obs, dtype=torch.float32, device=runs.device)
         drawn = draw(obs.unflatten(0, (args.num_seeds, E)), *noise)
-        # An action that is not a number ends the run, with the rollout.
+        # NaN becomes 0 here, and `check_finite` ends the run after this rollout.
         action = np.nan_to_num(drawn.action.flatten(0, 1).cpu().numpy())
         next_obs, reward, terminated, truncated = envs.step(action)
         done = terminated | truncated
@@ -937,7 +939,7 @@ class Runs:
         # An environment that cannot be reset or moved ends the program before anything is on the disk.
         self.eval_envs.start(self.seeds)
         self.eval_envs.call_step(0, self.eval_envs.shift.astype(self.eval_envs.action_space.dtype))
-        saved = self.last_checkpoints() if args.resume else []
+        saved = self.restore() if args.resume else []
         self.step = saved[0]["step"] if saved else 0
         self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
         for s in range(len(self.paths)):
@@ -946,8 +948,7 @@ class Runs:
             else:
                 self.create(s)
         self.first_step = self.step
-        self.envs.fault = self.fault
-        self.eval_envs.fault = self.fault
+        self.envs.fault = self.eval_envs.fault = self.fault
 
         say(*self.paths, f"on {self.device}, from step {self.step:,}")
         self.say_what_is_odd()
@@ -1103,8 +1104,7 @@ class Runs:
             fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         if self.args.resume and config.get("source", source_hash()) != source_hash():
             file = Path(__file__).name
-            back = f"cp {path}/source.py {file}"
-            fail(f"{path} was started with another {file}; to --resume it, {back}, and run that")
+            fail(f"{path} was started with another {file}; to --resume it, cp {path}/source.py {file}")
         finished = finished_step(path)
         is_longer = self.args.total_timesteps > finished
         # A program that is killed while it finishes leaves some seeds finished and others not.
@@ -1148,8 +1148,8 @@ class Runs:
         other = min(others, key=lambda other: len(others[other]))
         return f"; {other} was started with {' and '.join(others[other])}"
 
-    def last_checkpoints(self) -> list[dict]:
-        """Of each seed, that of the last step at which all have one. Takes up all of it but the files."""
+    def restore(self) -> list[dict]:
+        """All seeds, without their files, at the last step of which each has a checkpoint; returns these."""
         last = min(max(path.glob("checkpoint/[0-9]*.pt"), default=path).name for path in self.paths)
         saved = []
         for s, path in enumerate(self.paths):
@@ -1230,8 +1230,7 @@ class Runs:
         if evaluation:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
-        config["args"] = self.args_of(s)  # some of them may change
-        config["compiled"] = self.compiles
+        config |= {"args": self.args_of(s), "compiled": self.compiles}  # which may change
         if s in self.inexact:
             config["inexact_resumes"] = [*config.get("inexact_resumes", []), saved["step"]]
         write_json(path / "config.json", config)
@@ -1270,7 +1269,7 @@ class Runs:
         """Seed s's part of the agent, as views"""
         state = {}
         for name, x in self.agent.state_dict().items():
-            # The first axis is S or, where a seed has several networks, a multiple; Adam's powers have none.
+            # The first axis is S, or a multiple where a seed has several networks. All seeds share the rest.
             state[name] = x.unflatten(0, (len(self.paths), -1))[s] if x.dim() > 1 else x
         return state
 
@@ -1539,7 +1538,7 @@ def load(path: Path) -> dict:
             return {**config, "args": dict(config["args"])}
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # torch does not look at them
-                raise ValueError("a checksum does not fit")
+                raise ValueError("a checksum does not match")
         return dict(torch.load(path, "cpu", weights_only=True))
     except Exception as error:  # noqa: BLE001  torch raises many kinds
         anew = "start again, without --resume or with --overwrite"
@@ -1567,12 +1566,15 @@ def check(args: Args) -> None:
     highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "alpha_learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
     highest["hidden"] = 10_000
+    hints = get_type_hints(Args)
     for name, value in asdict(args).items():
         option = f"--{name.replace('_', '-')}"
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            fail(f"{option} must be {' or '.join(get_args(hints[name]))}, not {value}")
         if type(value) in (int, float):
-            low = 0 if type(value) is float or name in from_zero else 1
+            low = 1 if hints[name] is int and name not in from_zero else 0
             high = highest.get(name, 10**12)
-            # An option whose default is outside has a range of its own, which a fork knows.
+            # A fork may give an option a default outside this range. Then the range is the fork's own affair.
             default = getattr(Args, name)
             has_own_range = type(default) in (int, float) and not low <= default <= high
             if not has_own_range and not low <= value <= high:  # NaN too
@@ -1582,7 +1584,7 @@ def check(args: Args) -> None:
             fail(f"{option} must be printable text, not {value!r}")
     for name in ("eval_episodes", "num_envs"):
         if args.num_seeds * getattr(args, name, 1) > 10_000:
-            fail(f"--num-seeds times --{name.replace('_', '-')} must be at most 10,000, a copy of --env each")
+            fail(f"--num-seeds times --{name.replace('_', '-')} must be at most 10,000 environments")
     if hasattr(args, "num_envs"):  # the PPO family
         if args.total_timesteps % args.num_envs:
             fail("--total-timesteps must be a multiple of --num-envs")
@@ -1606,20 +1608,20 @@ def check_memory(args: Args, device: torch.device, envs: Envs) -> None:
     if device.type == "cuda":
         sizes = [torch.cuda.mem_get_info(device)[1]]
     if needed > min(sizes):
-        sizes = f"{needed / 1e9:,.1f} GB of memory at least, and there are {min(sizes) / 1e9:,.1f} GB"
-        fail(f"this would take {sizes}; fewer seeds, or a smaller buffer or batch, need less")
+        needs = f"{needed / 1e9:,.1f} GB of memory at least, and there are {min(sizes) / 1e9:,.1f} GB"
+        fail(f"this would take {needs}; fewer seeds, or a smaller buffer or batch, need less")
 
 
 def begin(args: Args, on_gpu: bool) -> tuple[Philox, Envs]:
-    """Random numbers and environments of all seeds; Python's and numpy's generators, from which some of these
-    draw, are seeded too. Ends the program on bad options or environments, or for want of memory."""
+    """Random numbers and environments of all seeds. Ends the program on bad options or for want of memory."""
     check(args)
-    random.seed(args.seed)
+    random.seed(args.seed)  # some environments draw from these
     np.random.seed(args.seed % 2**32)
     seeds = range(args.seed, args.seed + args.num_seeds)
     rng = Philox(seeds, torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu"))
-    each = getattr(args, "num_envs", 0)  # of the PPO family; (seed, 0) alone is an evaluation's at step 0
-    starts = np.concatenate([random_seeds(each, seed, 0, 1) for seed in seeds]) if each else seeds
+    starts = seeds
+    if hasattr(args, "num_envs"):  # the PPO family; the 1 tells them from an evaluation's at step 0
+        starts = np.concatenate([random_seeds(args.num_envs, seed, 0, 1) for seed in seeds])
     envs = Envs(args.env_id, len(starts))
     envs.start(starts)
     check_memory(args, rng.device, envs)

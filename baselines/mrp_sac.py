@@ -101,7 +101,7 @@ class Actor(nn.Module):  # Copied from gumbel_sac.Actor
 
     @torch.no_grad()
     def act(self, obs: Tensor, choose=None) -> Tensor:
-        """Mean action (S, B, A) of the likeliest primitive, or of what `choose` makes of log_w (S, B, K)"""
+        """Mean action (S, B, A) of the likeliest primitive, or one that `choose` draws by log_w (S, B, K)"""
         mean, _, log_w = self(obs.to(self.fc1.weight.device))
         chosen = choose(log_w) if choose else log_w.argmax(-1, keepdim=True)
         return pick(mean, chosen).squeeze(2).tanh().cpu()
@@ -363,7 +363,7 @@ import zipfile
 from dataclasses import asdict, replace
 from datetime import timedelta
 from importlib import import_module, metadata, util
-from typing import NoReturn
+from typing import NoReturn, get_args, get_origin, get_type_hints
 
 import gymnasium as gym
 from rich.console import Console
@@ -538,7 +538,7 @@ class ReplayBuffer(nn.Module):
 
 def capacity(args: Args) -> int:
     """Transitions that a replay has room for"""
-    # What is compiled holds the number: short runs share one. A CPU gives memory only as rows fill it.
+    # The compiled update holds this number, so short runs share one. Memory is taken only as rows are filled.
     return min(args.buffer_size, max(args.total_timesteps, 100_000))
 
 
@@ -898,7 +898,7 @@ class Runs:
         # An environment that cannot be reset or moved ends the program before anything is on the disk.
         self.eval_envs.start(self.seeds)
         self.eval_envs.call_step(0, self.eval_envs.shift.astype(self.eval_envs.action_space.dtype))
-        saved = self.last_checkpoints() if args.resume else []
+        saved = self.restore() if args.resume else []
         self.step = saved[0]["step"] if saved else 0
         self.began = time.monotonic() - (saved[0]["wall_time"] if saved else 0.0)
         for s in range(len(self.paths)):
@@ -907,8 +907,7 @@ class Runs:
             else:
                 self.create(s)
         self.first_step = self.step
-        self.envs.fault = self.fault
-        self.eval_envs.fault = self.fault
+        self.envs.fault = self.eval_envs.fault = self.fault
 
         say(*self.paths, f"on {self.device}, from step {self.step:,}")
         self.say_what_is_odd()
@@ -1064,8 +1063,7 @@ class Runs:
             fail(f"{path} was started with {', '.join(changed)}; keep it, or start another run with a --tag")
         if self.args.resume and config.get("source", source_hash()) != source_hash():
             file = Path(__file__).name
-            back = f"cp {path}/source.py {file}"
-            fail(f"{path} was started with another {file}; to --resume it, {back}, and run that")
+            fail(f"{path} was started with another {file}; to --resume it, cp {path}/source.py {file}")
         finished = finished_step(path)
         is_longer = self.args.total_timesteps > finished
         # A program that is killed while it finishes leaves some seeds finished and others not.
@@ -1109,8 +1107,8 @@ class Runs:
         other = min(others, key=lambda other: len(others[other]))
         return f"; {other} was started with {' and '.join(others[other])}"
 
-    def last_checkpoints(self) -> list[dict]:
-        """Of each seed, that of the last step at which all have one. Takes up all of it but the files."""
+    def restore(self) -> list[dict]:
+        """All seeds, without their files, at the last step of which each has a checkpoint; returns these."""
         last = min(max(path.glob("checkpoint/[0-9]*.pt"), default=path).name for path in self.paths)
         saved = []
         for s, path in enumerate(self.paths):
@@ -1191,8 +1189,7 @@ class Runs:
         if evaluation:
             self.last_evaluations[s] = evaluation["return_mean"]
         config = load(path / "config.json")
-        config["args"] = self.args_of(s)  # some of them may change
-        config["compiled"] = self.compiles
+        config |= {"args": self.args_of(s), "compiled": self.compiles}  # which may change
         if s in self.inexact:
             config["inexact_resumes"] = [*config.get("inexact_resumes", []), saved["step"]]
         write_json(path / "config.json", config)
@@ -1231,7 +1228,7 @@ class Runs:
         """Seed s's part of the agent, as views"""
         state = {}
         for name, x in self.agent.state_dict().items():
-            # The first axis is S or, where a seed has several networks, a multiple; Adam's powers have none.
+            # The first axis is S, or a multiple where a seed has several networks. All seeds share the rest.
             state[name] = x.unflatten(0, (len(self.paths), -1))[s] if x.dim() > 1 else x
         return state
 
@@ -1500,7 +1497,7 @@ def load(path: Path) -> dict:
             return {**config, "args": dict(config["args"])}
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():  # torch does not look at them
-                raise ValueError("a checksum does not fit")
+                raise ValueError("a checksum does not match")
         return dict(torch.load(path, "cpu", weights_only=True))
     except Exception as error:  # noqa: BLE001  torch raises many kinds
         anew = "start again, without --resume or with --overwrite"
@@ -1528,12 +1525,15 @@ def check(args: Args) -> None:
     highest = dict.fromkeys(("gamma", "gae_lambda", "tau", "learning_rate", "alpha_learning_rate"), 1)
     highest |= dict.fromkeys(("k", "num_seeds", "eval_episodes", "num_envs", "update_epochs"), 1000)
     highest["hidden"] = 10_000
+    hints = get_type_hints(Args)
     for name, value in asdict(args).items():
         option = f"--{name.replace('_', '-')}"
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            fail(f"{option} must be {' or '.join(get_args(hints[name]))}, not {value}")
         if type(value) in (int, float):
-            low = 0 if type(value) is float or name in from_zero else 1
+            low = 1 if hints[name] is int and name not in from_zero else 0
             high = highest.get(name, 10**12)
-            # An option whose default is outside has a range of its own, which a fork knows.
+            # A fork may give an option a default outside this range. Then the range is the fork's own affair.
             default = getattr(Args, name)
             has_own_range = type(default) in (int, float) and not low <= default <= high
             if not has_own_range and not low <= value <= high:  # NaN too
@@ -1543,7 +1543,7 @@ def check(args: Args) -> None:
             fail(f"{option} must be printable text, not {value!r}")
     for name in ("eval_episodes", "num_envs"):
         if args.num_seeds * getattr(args, name, 1) > 10_000:
-            fail(f"--num-seeds times --{name.replace('_', '-')} must be at most 10,000, a copy of --env each")
+            fail(f"--num-seeds times --{name.replace('_', '-')} must be at most 10,000 environments")
     if hasattr(args, "num_envs"):  # the PPO family
         if args.total_timesteps % args.num_envs:
             fail("--total-timesteps must be a multiple of --num-envs")
@@ -1567,20 +1567,20 @@ def check_memory(args: Args, device: torch.device, envs: Envs) -> None:
     if device.type == "cuda":
         sizes = [torch.cuda.mem_get_info(device)[1]]
     if needed > min(sizes):
-        sizes = f"{needed / 1e9:,.1f} GB of memory at least, and there are {min(sizes) / 1e9:,.1f} GB"
-        fail(f"this would take {sizes}; fewer seeds, or a smaller buffer or batch, need less")
+        needs = f"{needed / 1e9:,.1f} GB of memory at least, and there are {min(sizes) / 1e9:,.1f} GB"
+        fail(f"this would take {needs}; fewer seeds, or a smaller buffer or batch, need less")
 
 
 def begin(args: Args, on_gpu: bool) -> tuple[Philox, Envs]:
-    """Random numbers and environments of all seeds; Python's and numpy's generators, from which some of these
-    draw, are seeded too. Ends the program on bad options or environments, or for want of memory."""
+    """Random numbers and environments of all seeds. Ends the program on bad options or for want of memory."""
     check(args)
-    random.seed(args.seed)
+    random.seed(args.seed)  # some environments draw from these
     np.random.seed(args.seed % 2**32)
     seeds = range(args.seed, args.seed + args.num_seeds)
     rng = Philox(seeds, torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu"))
-    each = getattr(args, "num_envs", 0)  # of the PPO family; (seed, 0) alone is an evaluation's at step 0
-    starts = np.concatenate([random_seeds(each, seed, 0, 1) for seed in seeds]) if each else seeds
+    starts = seeds
+    if hasattr(args, "num_envs"):  # the PPO family; the 1 tells them from an evaluation's at step 0
+        starts = np.concatenate([random_seeds(args.num_envs, seed, 0, 1) for seed in seeds])
     envs = Envs(args.env_id, len(starts))
     envs.start(starts)
     check_memory(args, rng.device, envs)

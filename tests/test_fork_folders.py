@@ -76,7 +76,7 @@ def test_a_file_that_has_changed_since_goes_on_as_it_was(tmp_path, first, capsys
     first.write_text(SOURCES["sac"] + "\n# a word more\n")
     with pytest.raises(SystemExit):
         train_file(first, tmp_path / "runs", total_timesteps=200, resume=True)
-    [copy] = re.findall(r"to --resume it, cp (\S+) my_idea.py, and run that", capsys.readouterr().err)
+    [copy] = re.findall(r"to --resume it, cp (\S+) my_idea.py$", capsys.readouterr().err)
     shutil.copy(copy, first)
     path = train_file(first, tmp_path / "runs", total_timesteps=200, resume=True)
     assert json_of(path / "done.json")["step"] == 200

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import typing
 
 import pytest
 from common import MODULES, failed, flags, json_of, make_args, refused, train
@@ -119,6 +120,27 @@ def test_control_characters_are_refused(capsys, text):
         assert stop.value.code == 2
         option = "--" + name.replace("_", "-")
         assert capsys.readouterr().err == f"error: {option} must be printable text, not {text!r}\n"
+
+
+@pytest.mark.parametrize("algo", MODULES)
+def test_words_are_those_of_the_command_line(algo, capsys):
+    """From Python: else `backprop="Max"` would train what `all` does."""
+    module = MODULES[algo]
+    hints = typing.get_type_hints(module.Args)
+    chosen = [name for name, hint in hints.items() if typing.get_origin(hint) is typing.Literal]
+    assert {"device", "compile"} <= set(chosen)
+    for name in chosen:
+        words = typing.get_args(hints[name])
+        with pytest.raises(SystemExit):
+            module.check(module.Args(**{name: words[0].title()}))
+        expected = f"error: --{name} must be {' or '.join(words)}, not {words[0].title()}\n"
+        assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("algo, name", [("ppo", "freq_coef"), ("mrp-sac", "alpha"), ("sac", "tau")])
+def test_a_whole_nought_is_as_good_as_a_real_one(algo, name):
+    module = MODULES[algo]
+    module.check(module.Args(**{name: 0}))
 
 
 def test_a_forks_option_has_the_range_that_its_default_shows(monkeypatch, capsys):
