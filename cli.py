@@ -480,7 +480,7 @@ def export_policy(run_dir: Path, file: Path, checkpoint: str, overwrite: bool) -
     """Writes a policy as an .onnx or a .pt2 file."""
     if file.suffix == ".csv":
         fail(f"{file}: curves need -o, as in `pmoe export {run_dir} -o {file}`")
-    if file.suffix not in (".onnx", ".pt", ".pt2"):
+    if file.suffix not in (".onnx", ".pt2"):
         fail(f"{file}: give the name of an .onnx or a .pt2 file")
     if not file.absolute().parent.is_dir():
         fail(f"{file}: there is no folder {file.parent}")
@@ -556,6 +556,7 @@ def show_written(files: list[Path]) -> None:
 
 
 POLICIES = "Trained policies"
+WITH_EPISODES = ("routing", "primitives", "modes", "trajectories")
 NO_POLICIES = ("auc", "profile", "reference", "metric")  # what of a grid's [plot] an export can show
 
 
@@ -659,11 +660,14 @@ def plot(
         ),
     ] = None,
     states: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=100, help="States for --tsne; fewer are quicker.", metavar="N", rich_help_panel=POLICIES
+            min=100,
+            help="States for --tsne, default 10,000; fewer are quicker.",
+            metavar="N",
+            rich_help_panel=POLICIES,
         ),
-    ] = 10_000,
+    ] = None,
     first: Annotated[
         int | None,
         typer.Option(
@@ -773,6 +777,10 @@ def plot(
         metric = Metric(agreed(plots, "metric") or "eval")
     if paths and not folders:
         fail("there is nothing to draw yet")
+    if states is not None and not figures["tsne"]:
+        fail("--states is for --tsne")
+    if episodes is not None and not any(figures[name] for name in WITH_EPISODES):
+        fail("--episodes is for --routing, --primitives, --modes and --trajectories")
     if only_primitives is not None and not figures["trajectories"]:
         fail("--only-primitives is for --trajectories")
     if printed and not figures["auc"]:
@@ -805,7 +813,7 @@ def plot(
                 x=x.value,
                 labels=label or [],
                 printed=printed,
-                analyses=learning.analyses(figures, episodes, states, given, only_primitives),
+                analyses=learning.analyses(figures, episodes, states or 10_000, given, only_primitives),
             )
         except PlotError as error:
             fail(str(error))

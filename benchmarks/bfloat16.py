@@ -7,7 +7,8 @@ goes on. Eight million steps take about eight hours of a core.
 
 Stated before the first run: bfloat16 learns as well if the 90 % interval of its area in percent of float32's,
 on average over both tasks and both K, lies within 90 and 110 (two one-sided tests at 5 %). It learns worse if
-the whole interval lies below 100. Otherwise ten seeds do not tell.
+the whole interval lies below 100. Both may hold: then it is worse by less than a tenth. If neither holds, ten
+seeds do not tell.
 """
 
 import csv

@@ -73,9 +73,7 @@ class Evaluations(BaseCallback):
         """After an update, or before the first"""
         if self.num_timesteps >= self.due:
             self.evaluate()
-            self.due = (
-                self.num_timesteps // self.args.eval_every * self.args.eval_every + self.args.eval_every
-            )
+            self.due = (self.num_timesteps // self.args.eval_every + 1) * self.args.eval_every
 
     def _on_training_end(self) -> None:
         if self.num_timesteps >= self.due:

@@ -122,7 +122,7 @@ def read_rows(text: str) -> list[dict[str, str]]:
     for number, line in enumerate(lines, 2):
         cells = line.strip().split(",")
         if len(cells) != len(names):
-            raise ValueError(f"is damaged: line {number} has not {len(names)} columns")
+            raise ValueError(f"is damaged: line {number} does not have {len(names)} columns")
         known = dict(zip(names, cells))
         row = {name: known[name] for name in (*CURVE, *SUCCESS) if name in known}
         if not is_row(row):

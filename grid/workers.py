@@ -353,7 +353,8 @@ def preview(grid: Grid, slots: list) -> None:
         print(shlex.join(["pmoe", *command(job), *options]))
     runs = sum(len(job.paths) for job in left)
     steps = sum(len(job.paths) * steps_left(job) for job in left)
-    print(f"{runs:,} runs in {len(left):,} processes, {steps:,} steps", flush=True)
+    processes = "1 process" if len(left) == 1 else f"{len(left):,} processes"
+    print(f"{runs:,} runs in {processes}, {steps:,} steps", flush=True)
     if not left:
         return
     methods = len({method_of(job) for job in left})
@@ -361,8 +362,9 @@ def preview(grid: Grid, slots: list) -> None:
     print(f"measuring the speed of {words}", flush=True)
     seconds = estimate(left)
     alone = clock(seconds)
-    shared = clock(seconds / len(slots))
-    print(f"about {alone} of one process, {shared} of {len(slots)} at a time, without evaluations, if")
+    at_a_time = min(len(slots), len(left))
+    shared = clock(seconds / at_a_time)
+    print(f"about {alone} of one process, {shared} of {at_a_time} at a time, without evaluations, if")
     print("each method is as fast on every environment as it was just now on its first")
 
 

@@ -101,7 +101,7 @@ def compare(
             notes.append(no_reference(task, name))
         elif not positive(task, CENTERS[center]):
             label = f"{task.label}: the area of {task.base}"
-            notes.append(f"{label} is not above 0, or hardly, so that percents of it mean nothing")
+            notes.append(f"{label} is 0 or less, or next to nothing, so that percentages of it mean nothing")
         tasks.append(task)
     return tasks, notes
 
@@ -361,19 +361,29 @@ def report(
 
 
 def no_intervals(tasks: list[Task], records: list[dict]) -> list[str]:
-    """Notes on percents without an interval where the runs are enough for one"""
+    """Notes on percentages without an interval where the runs are enough for one"""
     without: dict[str, list[str]] = {}
     for record in records:
-        groups = [task.methods.values() for task in tasks if task.env in record["environment"]]
-        fewest = min(len(runs) for methods in groups for runs in methods)
         compared = not np.isnan([record["percent"], record["better"]]).any()
-        if compared and fewest > 2 and np.isnan(record["percent_low"]):
+        if compared and np.isnan(record["percent_low"]) and fewest_runs(tasks, record) > 2:
             without.setdefault(record["environment"], []).append(record["method"])
-    reason = "drawn again, the reference's area is not always above 0, or hardly"
+    reason = "in some bootstrap draws the reference's area is 0 or less, or next to nothing"
     return [
-        f"{env}: no interval of the percents of {', '.join(methods)}: {reason}"
+        f"{env}: no interval of the percentages of {', '.join(methods)}: {reason}"
         for env, methods in without.items()
     ]
+
+
+def fewest_runs(tasks: list[Task], record: dict) -> int:
+    """Of a record's method and of its reference, in one environment"""
+    envs = record["environment"].split(", ")
+    counts = []
+    for task in tasks:
+        for label, runs in task.methods.items():
+            compared = label == task.base or record["method"] in (label, runs[0].name)
+            if task.env in envs and compared:
+                counts.append(len(runs))
+    return min(counts)
 
 
 def run_records(tasks: list[Task], metric: str) -> list[dict]:
@@ -430,7 +440,10 @@ def pool_table(
 ) -> tuple[tuple, list[dict]]:
     """The table of several environments, and its records"""
     first = pool[0]
-    base = first.methods[first.base][0].name
+    base = first.base
+    if any(task.base != base for task in pool):
+        # Its K differs between environments.
+        base = first.methods[base][0].name
     envs = ", ".join(task.env for task in pool)
     least, _ = RANGES[metric]
     records = []

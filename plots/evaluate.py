@@ -26,7 +26,7 @@ from .policies import (
     primitive_count,
     trained,
 )
-from .runs import PlotError, Run, by_method, grouped, name_methods, new_run, search
+from .runs import PlotError, Run, by_method, few, grouped, name_methods, new_run, search
 from .tables import plus_minus, show, write
 
 HEAD_ONE = ["environment", "step", "episodes", "mean", "std", "min", "max"]
@@ -146,7 +146,7 @@ def find(paths: list[Path], checkpoint: str = "last") -> tuple[list[Run], list[s
             line = str(error)
             notes.append(line if str(directory) in line else f"{directory}: {line}")
     if not runs:
-        raise PlotError("; ".join(notes) + "; a run is a directory like runs/Hopper-v4/sac-k4/seed1")
+        raise PlotError(f"{few(notes)}; a run is a directory like runs/Hopper-v4/sac-k4/seed1")
     return name_methods(runs, notes), notes
 
 

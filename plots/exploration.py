@@ -236,8 +236,8 @@ def plot_success(ax, methods: dict[str, list[Run]], known: dict[Path, Experience
         if not len(points):
             continue
         look = looks[method]
-        start = i * len(points) // 30
         step = max(1, len(points) // 6)
+        start = i * step // len(methods)
         marks = {"markevery": (start, step), "markersize": 3, "linewidth": 1.2}
         ax.plot(points, 100 * rates.mean(0), **look, **marks, label=f"{wrapped(method)} (n = {len(rates)})")
         ax.plot(points, 100 * rates.T, color=look["color"], linewidth=0.5, alpha=0.4)

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..algorithms import ALGORITHMS
 from ..files import exports, read_config, read_done, read_text, write_whole
 from ..terminal import tracked
-from .runs import LONGEST, PlotError, new_run, search
+from .runs import LONGEST, PlotError, few, new_run, search
 
 
 def report(paths: list[Path], file: Path) -> tuple[list[str], str]:
@@ -21,7 +21,7 @@ def report(paths: list[Path], file: Path) -> tuple[list[str], str]:
         except PlotError as error:
             notes.append(f"{directory}: {error}; left out")
     if not records:
-        raise PlotError("; ".join(notes[:3]))
+        raise PlotError(few(notes))
     check_names(records)
 
     curves, runs = exports.write(records)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..terminal import console
 from . import auc, curves, paper, profile
-from .runs import OptionError, PlotError, Run, find, overview, relabel
+from .runs import OptionError, PlotError, Run, few, find, overview, relabel
 
 # The files that it writes
 PATTERNS = ["auc*", "table[2-4].*", "profile.*", "curves.*"]
@@ -40,7 +40,7 @@ def report(
     out) -> (files, notes) that show policies. PlotError: there is nothing to plot, or no such reference."""
     runs, notes = find(paths, metric)
     if not runs:
-        raise PlotError(summary(notes))
+        raise PlotError(few(notes))
     relabel(runs, labels)
     if reference:
         reference = auc.reference_name(runs, reference)
@@ -81,13 +81,6 @@ def report(
     return files
 
 
-def summary(notes: list[str]) -> str:
-    """Why there are no runs, the first reasons of many"""
-    if len(notes) <= 4:
-        return "; ".join(notes)
-    return "; ".join([*notes[:3], f"and {len(notes) - 3} more"])
-
-
 def analyse(runs: list[Run], out: Path, analyses: Sequence) -> tuple[list[Path], list[str], list[str]]:
     """The files of the figures of policies, notes on them, and why others cannot be"""
     files = []
@@ -99,7 +92,9 @@ def analyse(runs: list[Run], out: Path, analyses: Sequence) -> tuple[list[Path],
         where = ", ".join(exports)
         lines = notes if with_policies else failures
         lines.append(f"exports have no policies, whose figures need run directories: {where}")
-    for analysis in analyses if with_policies else []:
+    if not with_policies:
+        return files, notes, failures
+    for analysis in analyses:
         try:
             written, found = analysis(with_policies, out)
         except OptionError:

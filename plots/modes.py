@@ -223,10 +223,11 @@ def measure(run: Run, episodes: int) -> tuple[Measures, Rollout]:
     k = primitive_count(run)
     alone = []
     returns = [steps.returns]
-    for primitive in range(k if k > 1 else 0):
-        episode = rollout(run, episodes, primitive, sample=True)
-        alone.append(ends_of(run, episode))
-        returns.append(episode.returns)
+    if k > 1:
+        for primitive in range(k):
+            episode = rollout(run, episodes, primitive, sample=True)
+            alone.append(ends_of(run, episode))
+            returns.append(episode.returns)
 
     some = states_of(steps)
     # One primitive says nothing of others, and an implicit policy has none.
@@ -348,7 +349,12 @@ def measure_all(runs: list[Run], episodes: int) -> tuple[list[tuple], list[tuple
 
 
 def in_order(runs: list[Run]) -> list[Run]:
-    return [run for methods in by_method(runs).values() for group in methods.values() for run in group]
+    """By environment and method"""
+    ordered = []
+    for methods in by_method(runs).values():
+        for group in methods.values():
+            ordered += group
+    return ordered
 
 
 def number_of_modes(measured: list[tuple[Run, Measures]], env: str) -> int:

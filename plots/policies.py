@@ -26,7 +26,7 @@ from .. import algorithms
 from ..algorithms import AlgorithmError
 from ..envs import load_module, warn_once, without_render_mode
 from ..files import checkpoints
-from .runs import PlotError, Run, by_method
+from .runs import PlotError, Run, by_method, few
 
 PACKAGE = __package__.rpartition(".")[0]
 # of primitives: Okabe and Ito's, then others
@@ -63,7 +63,7 @@ def pick(runs: list[Run], several: bool = True) -> tuple[list[Run], list[str]]:
                 picked.append(run)
     if not picked:
         kind = "no trained policy of several primitives" if several else "no trained policy"
-        raise PlotError(f"{kind} to show: {'; '.join(notes)}")
+        raise PlotError(f"{kind} to show: {few(notes)}")
     return picked, notes
 
 
@@ -475,7 +475,7 @@ def agent_of(run: Run, envs):
     """The agent of a run, with its trained actor, for all `envs`; what is learnt beside the actor is not the
     run's. PlotError: there is none."""
     module = algorithm(run)
-    # Files of before commit 7ba53e6 take a list of generators.
+    # Files from before commit ba5f7ce take a list of generators.
     rng = module.Philox([0]) if hasattr(module, "Philox") else [Generator()]
     names = {field.name for field in fields(module.Args)}
     args = {name: value for name, value in run.args.items() if name in names}
@@ -565,7 +565,10 @@ def choose_renderer(env_id: str) -> str:
     given = "MUJOCO_GL" in os.environ or screen
     command = [sys.executable, "-W", "ignore", "-c", PROBE, without_render_mode(env_id)]
     reasons = []
-    for choice in [{}] if given else [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]:
+    choices = [{"MUJOCO_GL": "egl"}, {"MUJOCO_GL": "osmesa"}]
+    if given:
+        choices = [{}]
+    for choice in choices:
         trial = subprocess.run(command, env=os.environ | choice, capture_output=True, text=True, check=False)
         if trial.returncode == 0:
             os.environ.update(choice)

@@ -55,6 +55,13 @@ class OptionError(PlotError):
     """An option that these runs do not have: a user's mistake, whatever else could be drawn"""
 
 
+def few(notes: list[str]) -> str:
+    """In one line, the first of many"""
+    if len(notes) <= 4:
+        return "; ".join(notes)
+    return "; ".join([*notes[:3], f"and {len(notes) - 3} more"])
+
+
 @dataclass
 class Run:
     """A run directory and its curve."""
@@ -388,7 +395,7 @@ def numbers(text: str, names: list[str], column: str) -> tuple[np.ndarray, np.nd
     commas = np.array([line.count(",") for line in lines])
     wrong = np.flatnonzero(commas != len(names) - 1)
     if len(wrong):
-        raise ValueError(f"is damaged: line {wrong[0] + 2} has not {len(names)} columns")
+        raise ValueError(f"is damaged: line {wrong[0] + 2} does not have {len(names)} columns")
     columns = (names.index("step"), names.index(column))
     try:
         table = np.loadtxt(lines, delimiter=",", usecols=columns, ndmin=2)

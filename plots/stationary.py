@@ -6,8 +6,8 @@ z = (a - mean) / sigma, the derivative by log sigma is alpha - E[r (1 - z^2)]. W
 expectation is at most r_max E[max(0, 1 - z^2)] = 2 phi(1) r_max, phi the standard normal density.
 
 Under a tanh, as in SAC's files, H has a maximum, and so there always is such a policy. The true gradient
-leads to it, of one Gaussian or of a mixture, and E[r] there is compared with that of the soft optimum: of all
-densities the best, which is proportional to exp(r / alpha).
+leads to it, of one Gaussian or of a mixture, and E[r] there is compared with that of the soft optimum, which
+is the best of all densities and proportional to exp(r / alpha).
 """
 
 import math

@@ -3,11 +3,11 @@ clustered, and the actions that each primitive of each method draws in the state
 too; beside them a number, because a picture proves nothing.
 
 Figures 4 and 10 of arXiv 2104.09122: states of ten trajectories, 10,000 of them; 2 components, perplexity
-300, learning rate 150, 7,000 iterations. Not printed is whose states. Here every method's policy visits as
-many of them, they are embedded together, and all methods are asked in all of them, so that none is favoured.
-Not printed either: states are standardised; the clusters are k-means' in the embedding; the one shown is
-that of which each method visits most; an action is drawn from each primitive's Gaussian in every state, also
-of gating, whose primitives never act alone.
+300, learning rate 150, 7,000 iterations. The paper does not say whose states these are. Here every method's
+policy visits as many of them, they are embedded together, and all methods are asked in all of them, so that
+none is favoured. The paper does not say the following either. States are standardised. K-means finds the
+clusters in the embedding, and the one shown is that of which each method visits most. An action is drawn from
+each primitive's Gaussian in every state, also of gating, whose primitives never act alone.
 
 The number is the silhouette of these actions by primitive, in the space of actions and not in the embedding,
 which may tear apart what is one: the mean of (b - a) / max(a, b), with a an action's mean distance to those

@@ -283,7 +283,7 @@ def test_no_percents_of_what_is_not_above_0_or_hardly(pmoe_here, tmp_path, retur
     seeds(tmp_path / "runs", "sac", returns, k=1)
     seeds(tmp_path / "runs", "sac", [50, 60], k=2)
     result = pmoe_here("plot", "runs", "--auc")
-    assert "the area of SAC is not above 0, or hardly, so that percents of it mean nothing" in result.stdout
+    assert "the area of SAC is 0 or less, or next to nothing, so that percentages of it mean" in result.stdout
     records = records_of(tmp_path / "figures/auc.csv")
     assert [record["percent"] for record in records] == ["nan", "nan"]
     assert records[1]["better"] == "1.0"  # which needs no percents
@@ -302,6 +302,17 @@ def test_why_there_is_no_interval_of_percents(tmp_path):
     (note,) = [note for note in notes if "no interval" in note]
     assert "PMOE-SAC K=2" in note
     assert "too few" not in note
+
+
+def test_why_there_is_none_is_said_of_this_environment(tmp_path):
+    """However few runs another has whose name contains it, or another method"""
+    for env, n in (("Bimodal-v0", 2), ("Bimodal-v0,left=0.75", 5)):
+        seeds(tmp_path, "sac", [-300, 100, 100, 100, 100][:n], k=1, env_id=env)
+        seeds(tmp_path, "sac", [100] * n, k=2, env_id=env)
+    seeds(tmp_path, "mcp-sac", [1, 2], env_id="Bimodal-v0,left=0.75")
+    _, notes = report(tmp_path)
+    (note,) = [note for note in notes if "no interval" in note]
+    assert note.startswith("Bimodal-v0,left=0.75: no interval of the percentages of PMOE-SAC K=2: in some")
 
 
 # Several environments
@@ -388,6 +399,21 @@ def test_a_method_may_have_another_k_in_another_environment(tmp_path):
     assert [row["method"] for row in rows] == ["SAC"]
     missing = [note.split(" is ")[0] for note in notes if " is not " in note]
     assert missing == [f"PMOE-SAC K={k}" for k in (4, 8, 2)]
+
+
+def test_the_reference_is_named_as_in_each_environment(pmoe_here, tmp_path):
+    """By its whole label, as another method of its name may stand beside it; where its K differs, without"""
+    for env in ("Ant-v4", "Hopper-v4"):
+        seeds(tmp_path / "same", "sac", [1, 2, 3], k=2, env_id=env)
+        seeds(tmp_path / "same", "sac", [1, 2, 3], k=4, env_id=env)
+    pmoe_here("plot", "same", "--auc", "--reference", "PMOE-SAC K=2", "--out", "same")
+    assert "| % of PMOE-SAC K=2, mean (95 %) |" in (tmp_path / "same/auc.md").read_text()
+
+    for env, k in (("Ant-v4", 4), ("Hopper-v4", 8)):
+        seeds(tmp_path / "other", "ppo", [1, 2, 3], k=1, env_id=env)
+        seeds(tmp_path / "other", "dac", [1, 2, 3], k=k, env_id=env)
+    pmoe_here("plot", "other", "--auc", "--out", "other")
+    assert "| % of DAC, mean (95 %) |" in (tmp_path / "other/auc.md").read_text()
 
 
 def test_a_method_that_is_not_the_same_everywhere_is_named(tmp_path):

@@ -269,7 +269,7 @@ def test_of_runs_and_an_export_the_runs_have_policies(table, tmp_path):
         (["runs", "-o", "none/table.csv"], "there is no folder none"),
         (["none", "-o", "table.csv"], "none: no such folder"),
         (["empty", "-o", "table.csv"], "empty: no runs there"),
-        (["damaged", "-o", "table.csv"], "eval.csv is damaged: line 3 has not 4 columns; left out"),
+        (["damaged", "-o", "table.csv"], "eval.csv is damaged: line 3 does not have 4 columns; left out"),
         (["runs", "other", "-o", "table.csv"], "would both be Hopper-v4/sac-k4/seed1"),
         (["runs", "-o", "there.csv"], "there.csv exists; --overwrite replaces an export"),
         (["runs", "-o", "beside.csv"], "beside.runs.csv exists; --overwrite"),

@@ -163,6 +163,8 @@ def test_printed_numbers_below_short_runs_where_they_are_asked_for(pmoe_here, sh
     assert "Hopper-v4, 50,000 steps from" in text
     assert "the paper's settings, 1,000,000 steps" in text
     refused(pmoe_here("plot", short, "--printed"), "--printed is for --auc")
+    refused(pmoe_here("plot", short, "--auc", "--states", 500), "--states is for --tsne")
+    refused(pmoe_here("plot", short, "--auc", "--episodes", 5), "--episodes is for --routing, --primitives")
 
 
 def test_a_table_of_methods_that_have_other_names(tmp_path):

@@ -128,7 +128,7 @@ def test_from_runs_to_figures(pmoe, pmoe_here, trained, tmp_path):
         assert f"│ Pendulum-v1 │ {method} │ 1-2 │ 200 │ finished │" in printed
     assert "fewer than five seeds" in printed
     assert "Pendulum-v1, SAC (2)" in printed
-    assert "the area of SAC is not above 0, or hardly" in printed
+    assert "the area of SAC is 0 or less, or next to nothing" in printed
     assert "no performance profile" in printed
 
     check_areas(figures / "auc.csv", sorted(trained.glob("runs/*/*")))

@@ -250,9 +250,9 @@ def test_onnx(bounded, algo, tmp_path, pmoe_here):
 @pytest.mark.parametrize("algo", ["gating-sac", "mcp-ppo", "dac"])
 def test_pt(quick_run, algo, tmp_path, pmoe_here):
     path = quick_run(algo)
-    assert pmoe_here("export", path, "policy.pt").returncode == 0
+    assert pmoe_here("export", path, "policy.pt2").returncode == 0
     policy = package.load_policy(path)
-    module = torch.export.load(tmp_path / "policy.pt").module()
+    module = torch.export.load(tmp_path / "policy.pt2").module()
     for n in (1, 7):
         obs = torch.tensor(some_obs(policy, n), dtype=torch.float32)
         policy.reset()
@@ -264,21 +264,21 @@ def test_pt(quick_run, algo, tmp_path, pmoe_here):
 
 
 def test_nothing_is_overwritten_unless_asked(bounded, tmp_path, pmoe_here):
-    file = tmp_path / "policy.pt"
+    file = tmp_path / "policy.pt2"
     file.write_text("mine")
-    failed(pmoe_here("export", bounded["sac"], "policy.pt"), "policy.pt exists; --overwrite")
+    failed(pmoe_here("export", bounded["sac"], "policy.pt2"), "policy.pt2 exists; --overwrite")
     assert file.read_text() == "mine"
-    assert pmoe_here("export", bounded["sac"], "policy.pt", "--overwrite").returncode == 0
+    assert pmoe_here("export", bounded["sac"], "policy.pt2", "--overwrite").returncode == 0
     assert torch.export.load(file)
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["none", "policy.pt"], "none: no such folder"),
-        ([".", "policy.pt"], "it has no config.json"),
-        (["RUN", "policy.pth"], "an .onnx or a .pt2 file"),
-        (["RUN", "none/policy.pt"], "there is no folder none"),
+        (["none", "policy.pt2"], "none: no such folder"),
+        ([".", "policy.pt2"], "it has no config.json"),
+        (["RUN", "policy.pt"], "an .onnx or a .pt2 file"),
+        (["RUN", "none/policy.pt2"], "there is no folder none"),
         (["runs", "table.csv"], "curves need -o, as in `pmoe export runs -o table.csv`"),
         (["RUN"], "give RUN_DIR FILE.onnx, for a policy"),
     ],
@@ -303,7 +303,7 @@ def test_what_does_otherwise_than_the_policy_is_not_written(bounded, monkeypatch
         return lambda *inputs: [x + 0.01 for x in run(*inputs)]
 
     monkeypatch.setattr(export, "torch_runner", wrong)
-    result = pmoe_here("export", bounded["sac"], "policy.pt")
+    result = pmoe_here("export", bounded["sac"], "policy.pt2")
     assert result.returncode == 1
     assert "does otherwise than the policy" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -337,7 +337,7 @@ LEFT_OUT = {  # what is done to a run, and what is said of it
     "damaged row": (edit("eval.csv", "500000,", "5#@!00,"), ["eval.csv is damaged", "row"]),
     "short row": (
         edit("eval.csv", "500000,0.5,0.5,10", "500000"),
-        ["eval.csv is damaged: line 3 has not 4 columns"],
+        ["eval.csv is damaged: line 3 does not have 4 columns"],
     ),
     "two rows in one": (edit("eval.csv", "10\n5", "105", count=1), ["eval.csv is damaged"]),
     "steps go back": (

@@ -578,10 +578,21 @@ def test_a_dry_run(pmoe_here, tmp_path, done):
         assert words[:3] == ["pmoe", "run", job.algo]
         assert cli.parse(MODULES[job.algo].Args, words[3:], job.algo) == job.args
     n = len(left)
+    assert n > 1
     assert f"\n{n} runs in {n} processes, {4000 * n:,} steps\n" in result.stdout
     times = re.search(r"about (\S+) of one process, (\S+) of 2 at a time, ", result.stdout).groups()
     seconds, shared = map(seconds_of, times)
     assert 0 <= shared <= seconds < 3 * 3600
+
+
+@pytest.mark.slow
+def test_one_process_is_not_shared_out(pmoe_here, tmp_path):
+    fields = {"total_timesteps": 4000, "seed": [1, 2], "seeds_per_process": 2}
+    (tmp_path / "grid.toml").write_text(tiny(tmp_path / "runs", "sac", **fields))
+    result = pmoe_here("grid", "grid.toml", "--dry-run", "--workers", 2)
+    assert "\n2 runs in 1 process, 8,000 steps\n" in result.stdout
+    alone, shared = re.search(r"about (\S+) of one process, (\S+) of 1 at a time, ", result.stdout).groups()
+    assert alone == shared
 
 
 def seconds_of(clock: str) -> int:
