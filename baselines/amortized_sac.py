@@ -72,7 +72,7 @@ class Args:
     random_steps: int = 10_000  # steps with uniformly random actions, at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = "auto"  # weight of the diversity; auto: tuned by --beta
-    alpha_learning_rate: float = 5e-3  # auto: Adam's for alpha
+    alpha_learning_rate: float = 5e-3  # Adam's learning rate for alpha, with --alpha auto
     beta: float = 0.2  # auto: geometric mean distance of two actions, in units of sqrt(dim(A))
 
 

@@ -71,7 +71,7 @@ class Args:
     random_steps: int = 10_000  # steps with uniformly random actions, at the start
     learning_starts: int = 1_000  # steps before the first update; one update a step from then on
     alpha: float | Literal["auto"] = 0.2  # entropy temperature; auto: tuned to a target entropy of -dim(A)
-    temperature: float = 0.1  # T of the Gumbel-softmax
+    temperature: float = 0.1  # T of the Gumbel-softmax; the entropy's temperature is alpha
 
 
 # --------------------------------------------------------------------------------------------------- networks

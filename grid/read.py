@@ -335,6 +335,8 @@ def values_of(
     axes = {}
     for key, given in table.items():
         name = field_of(key)
+        if name == "seeds_per_process":
+            raise source.error(key, f"{key} is for all methods: write it above the first [[method]]", method)
         if name not in hints:
             hint = nearest(key, ["env", "seeds_per_process", *hints])
             raise source.error(key, f"{algo} has no option {key!r}; {hint}", method)

@@ -269,6 +269,7 @@ BAD = [
     ("[slurm]\ngpus = -1\n" + SAC, 2, ["gpus", "a whole number from 0"]),
     ("seeds_per_process = 0\n" + SAC, 1, ["seeds_per_process", "a whole number from 1"]),
     ("seeds_per_process = [1, 2]\n" + SAC, 1, ["seeds_per_process"]),
+    (SAC + "seeds_per_process = 2\n", 3, ["seeds_per_process is for all methods: write it above the first"]),
     (f"seed = [1, {10**15}]\n" + SAC, 1, ["--seed", str(10**15)]),
     (SAC + MANY, 2, ["1,000,000,000 runs", "at most 20,000"]),
     (f"seed = {[*range(20_001)]}\n" + SAC, 3, ["20,001 runs", "at most 20,000"]),

@@ -587,8 +587,9 @@ def test_a_dry_run(pmoe_here, tmp_path, done):
 
 @pytest.mark.slow
 def test_one_process_is_not_shared_out(pmoe_here, tmp_path):
-    fields = {"total_timesteps": 4000, "seed": [1, 2], "seeds_per_process": 2}
-    (tmp_path / "grid.toml").write_text(tiny(tmp_path / "runs", "sac", **fields))
+    fields = {"total_timesteps": 4000, "seed": [1, 2]}
+    text = "seeds_per_process = 2\n" + tiny(tmp_path / "runs", "sac", **fields)
+    (tmp_path / "grid.toml").write_text(text)
     result = pmoe_here("grid", "grid.toml", "--dry-run", "--workers", 2)
     assert "\n2 runs in 1 process, 8,000 steps\n" in result.stdout
     alone, shared = re.search(r"about (\S+) of one process, (\S+) of 1 at a time, ", result.stdout).groups()
