@@ -12,11 +12,9 @@ sections 3.2 to 3.5 and table 1b.
     router   sum_k (1[k = j] - w_k)^2: w_k becomes how often primitive k is best                      eq. 7
 
 With K = 1 this file is PPO (arXiv 1707.06347). V and Q are one layer each on the policy's trunk (appendix D);
---networks separate gives each a network of its own, as PPO usually has. The paper does not say where Q comes
-from: Q, and the ratio of the mixture, are as in its co-author's code. Departures: the entropy has weight 0
-(table 1b: 0.2), and the router reads the trunk detached. Not in the paper: running statistics of observations
-and rewards, one log sigma for all states, clipped actions, bootstrapping at time limits, minibatches that may
-span two passes. Evaluation is by the mean action of the likeliest primitive.
+--networks separate gives each its own. Q and the mixture's ratio, which the paper leaves open, are as in its
+co-author's code. Departures: no entropy bonus (table 1b: 0.2), a detached router. Not in the paper: running
+statistics of observations and rewards, one log sigma for all states, clipped actions.
 
     python pmoe_ppo.py --env HalfCheetah-v4 --k 4 --seed 1                  # one seed
     python pmoe_ppo.py --env HalfCheetah-v4 --k 4 --seed 1 --num-seeds 5    # seeds 1 to 5, side by side

@@ -283,7 +283,8 @@ def test_no_percents_of_what_is_not_above_0_or_hardly(pmoe_here, tmp_path, retur
     seeds(tmp_path / "runs", "sac", returns, k=1)
     seeds(tmp_path / "runs", "sac", [50, 60], k=2)
     result = pmoe_here("plot", "runs", "--auc")
-    assert "the area of SAC is 0 or less, or next to nothing, so that percentages of it mean" in result.stdout
+    note = "the area of SAC is 0 or less, or next to nothing, so that percentages of it mean nothing"
+    assert note in result.stdout
     records = records_of(tmp_path / "figures/auc.csv")
     assert [record["percent"] for record in records] == ["nan", "nan"]
     assert records[1]["better"] == "1.0"  # which needs no percents
