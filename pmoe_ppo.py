@@ -878,11 +878,10 @@ def can_compile(args: Args) -> bool:
 
 def keep_freed_memory() -> None:
     """Keeps what is freed in the process: memory from the system costs page faults, which are slow."""
-    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallopt"):
-        return
-    trim_threshold, mmap_threshold = -1, -3
-    for option, size in ((trim_threshold, 2**30), (mmap_threshold, 2**25), (mmap_threshold, 2**30)):
-        ctypes.CDLL(None).mallopt(option, size)
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        ctypes.CDLL(None).mallopt(-1, 2**30)  # M_TRIM_THRESHOLD
+        for size in (2**25, 2**30):  # older C libraries refuse the second
+            ctypes.CDLL(None).mallopt(-3, size)  # M_MMAP_THRESHOLD
 
 
 def free_options(args: Args) -> tuple[str, ...]:
@@ -1040,11 +1039,10 @@ class Runs:
     def on_signal(self, number: int, _) -> None:
         """The first signal ends training after this step. While it compiles, which takes long, that is at
         once, and so is a second Ctrl-C; a closing terminal may send several others."""
-        again = bool(self.signals)
-        if again and number != signal.SIGINT:
+        if self.signals and number != signal.SIGINT:
             return
         self.signals.append(number)
-        if again or self.is_compiling:
+        if len(self.signals) > 1 or self.is_compiling:
             self.hide_bar()
             say("stopped at once, without a checkpoint; the same command with --resume goes on from the last")
             raise SystemExit(128 + number)
@@ -1623,6 +1621,8 @@ def begin(args: Args, on_gpu: bool) -> tuple[Philox, Envs]:
     envs = Envs(args.env_id, len(starts))
     envs.start(starts)
     check_memory(args, rng.device, envs)
+    # Moments of units that died decay to numbers below 1e-38, with which processors are slow. They become 0.
+    torch.set_flush_denormal(True)
     return rng, envs
 
 
