@@ -150,7 +150,7 @@ def speed(args: Args, env: str) -> list[str]:
         command = [sys.executable, str(Path(__file__).with_name("throughput.py")), "--env", env]
         command += ["--ks", *map(str, args.ks), "--seeds", *map(str, args.seeds), "--compile", "graph"]
         command += ["--peers", "sb3", "--no-pairs", "--patience", "0", "--out", f"{folder}/speed"]
-        command += ["--seconds", str(args.seconds), "--repeats", str(args.repeats)]
+        command += ["--warm", "300", "--seconds", str(args.seconds), "--repeats", str(args.repeats)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return Path(folder, "speed.md").read_text().splitlines()
 

@@ -53,6 +53,7 @@ class Args:
     compile: tuple[str, ...] = ("off", "graph")  # pmoe's --compile; on a GPU: off on graph
     peers: tuple[str, ...] = ("sb3", "sbx")  # the peers, those not installed are left out
     pairs: bool = True  # also two processes of one seed and one thread each
+    warm: int = 3000  # steps of each seed before the first measurement: later ones may take longer
     seconds: float = 4.0  # of a measurement
     repeats: int = 5  # alternations
     patience: float = 10.0  # minutes to wait for a quiet machine
@@ -94,7 +95,6 @@ class Peer:
 PEERS = {"sb3": Peer("Stable-Baselines3", "stable_baselines3"), "sbx": Peer("SBX", "sbx")}
 PARTS = ("environment", "acting", "update", "logging")
 QUIET = 0.3  # processors that others may use
-WARM = 300  # steps before the first measurement
 ROLLOUT = 2000  # steps of PPO
 NEVER = 10**9
 
@@ -140,7 +140,7 @@ class Meter:
         self.steps += self.args.num_envs
         # Of PPO whole rollouts are measured, each with what is learnt from it
         whole = self.args.algo == "sac" or self.steps % ROLLOUT == self.args.num_envs % ROLLOUT
-        if self.steps < WARM or not whole or time.perf_counter() < self.until:
+        if self.steps < self.args.warm or not whole or time.perf_counter() < self.until:
             return
         self.report()
         line = sys.stdin.readline()
@@ -347,7 +347,7 @@ def start(method: Method, args: Args) -> list[subprocess.Popen[str]]:
         environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     command = [sys.executable, __file__, "--algo", args.algo, "--env", args.env]
     command += ["--batch-size", str(batch_size(args)), "--num-envs", str(args.num_envs)]
-    command += ["--seconds", str(args.seconds)]
+    command += ["--warm", str(args.warm), "--seconds", str(args.seconds)]
     command += ["--worker", json.dumps(vars(method))]
     processes = []
     for _ in range(method.copies):
@@ -487,7 +487,7 @@ def heading(rows: list[dict[str, Any]], half_products: float, busy: float, args:
         f"{processor()}, {torch.get_num_threads()} threads",
         f"GFLOP/s in matrix products: float32 {slowest:.0f} to {fastest:.0f}, bfloat16 {half:.0f}",
         ", ".join(versions),
-        f"{args.repeats} alternations of {args.seconds:g} s, mean and 95 % interval",
+        f"after {args.warm:,} steps, {args.repeats} alternations of {args.seconds:g} s, mean and 95 % interval",
     ]
     if busy > QUIET:
         said.append(f"NOT a quiet machine: others used {busy:.1f} processors at the start")

@@ -126,6 +126,29 @@ def test_how_often_is_looked_makes_no_other_run(tmp_path, loop, name, value):
     assert run_paths(usual) != run_paths(learns_otherwise)
 
 
+def test_no_number_is_too_small(tmp_path):
+    """Adam's moments of units that died would be, and slow all that computes with them."""
+    fields = {"k": 1, "hidden": 64, "total_timesteps": 1500, "eval_every": 10**6, "checkpoint_every": 10**6}
+    command = [PMOE, "run", "sac", *flags("sac", env_id="Hopper-v4", run_dir=tmp_path, **fields)]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    (path,) = tmp_path.glob("Hopper-v4/*/seed1")
+    for name, x in checkpoint(path)["learnt"].items():
+        if x.is_floating_point():
+            assert ((x == 0) | (x.abs() >= torch.finfo(x.dtype).tiny)).all(), name
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_small_numbers_become_zero_in_every_thread(algo):
+    """Threads have the mode of the one that made them, so it is set before the first large tensor."""
+    words = (
+        f"from pmoe import pmoe_{algo} as algo; import torch; torch.set_num_threads(2); "
+        "algo.begin(algo.Args(), on_gpu=False); "
+        "print((torch.full((10**6,), 1e-38) * 0.1).count_nonzero().item())"
+    )
+    done = subprocess.run([sys.executable, "-c", words], check=True, capture_output=True, text=True)
+    assert done.stdout == "0\n"
+
+
 # Determinism
 
 
