@@ -487,7 +487,8 @@ def heading(rows: list[dict[str, Any]], half_products: float, busy: float, args:
         f"{processor()}, {torch.get_num_threads()} threads",
         f"GFLOP/s in matrix products: float32 {slowest:.0f} to {fastest:.0f}, bfloat16 {half:.0f}",
         ", ".join(versions),
-        f"after {args.warm:,} steps, {args.repeats} alternations of {args.seconds:g} s, mean and 95 % interval",
+        f"after {args.warm:,} steps, {args.repeats} alternations of {args.seconds:g} s",
+        "mean and 95 % interval",
     ]
     if busy > QUIET:
         said.append(f"NOT a quiet machine: others used {busy:.1f} processors at the start")
