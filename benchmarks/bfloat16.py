@@ -3,7 +3,7 @@
     python benchmarks/bfloat16.py FOLDER --workers 2
 
 FOLDER gets a fork of pmoe_sac.py with one line more, a grid, its 80 runs and their areas. Started again, it
-goes on. Eight million steps take about thirteen hours of a core.
+goes on. Eight million steps take about eight hours of a core.
 
 Stated before the first run: bfloat16 learns as well if the 90 % interval of its area in percent of float32's,
 on average over both tasks and both K, lies within 90 and 110 (two one-sided tests at 5 %). It learns worse if
