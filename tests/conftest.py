@@ -19,6 +19,14 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.fixture(autouse=True)
+def small_numbers():
+    """Numbers below 1e-38: training does away with them in the whole process, hypothesis must have them"""
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(params=ALGORITHMS)
 def algo(request) -> str:
     """Each algorithm in turn"""
