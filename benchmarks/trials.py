@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
+from bfloat16_gradients import multiplies_in_bfloat16
 from rich.console import Console
 from rich.table import Table
 from throughput import interval, processor
@@ -149,7 +150,7 @@ def main(args: Args) -> None:
     envs = pmoe_sac.Envs(args.env, 1)
     for k in args.ks:
         calls = {f"update, K = {k}": compiled_update(k, args, envs)}
-        if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if multiplies_in_bfloat16():
             calls["  bfloat16"] = in_bfloat16(compiled_update(k, args, envs))
         calls["  flat Adam"] = compiled_update(k, args, envs, FlatAdam)
         add(calls)
