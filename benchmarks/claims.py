@@ -8,6 +8,7 @@ of the other's lies above 100, and contradicts where it lies below. Where the pe
 the other's area may be 0, the probability of improvement decides, against 0.5.
 """
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import tyro
 
 from pmoe.plots.auc import FOOT, Task, against, compare, comparison, pools
 from pmoe.plots.runs import Run, find, grouped
-from pmoe.plots.stats import mean
+from pmoe.plots.stats import bootstrap, improvement, improvement_interval, mean
 from pmoe.plots.tables import write
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,7 @@ UNSHAPED = ("unshaped-alpha0.1", "unshaped-alpha0.01", "unshaped-alpha0.001")
 PRINTED = "PMOE-SAC K=4 backprop=max entropy=primitive"
 WITH_BASELINE = "REINFORCE K=5 baseline_samples=5"
 WITHOUT_BASELINE = "REINFORCE K=5 baseline_samples=0"
+NOISY = "PMOE-SAC K=4"  # what is to keep more of its return under noise than others
 CLAIMS = [
     Claim("PMOE, table 2", "PMOE-SAC K=4", ("SAC", "MCP-SAC K=4", "Gating K=4"), ("table2",)),
     Claim("PMOE, figure 11", "PMOE-SAC K=4", ("Gumbel K=4", "REINFORCE K=4"), ("table2",)),
@@ -91,6 +93,43 @@ def records_of(claim: Claim, folder: str, runs: list[Run]) -> list[dict]:
     return [record | {"folder": folder} for record in records]
 
 
+def noise_records() -> list[dict]:
+    """Rows of table 5, from results/table5: which share of its return a policy keeps under noise"""
+    with open(ROOT / "results/table5/eval.csv", newline="") as file:
+        found = grouped(csv.DictReader(file), lambda row: (float(row["noise"]), row["method"]))
+    returns = {}
+    for key, rows in found.items():
+        returns[key] = np.array([float(row["return_mean"]) for row in rows])
+    return [noise_record(returns, *key) for key in returns if key[0] and key[1] != NOISY]
+
+
+def noise_record(returns: dict[tuple, np.ndarray], noise: float, other: str) -> dict:
+    def kept(method: str, seeds: np.ndarray) -> np.ndarray:
+        """Share of the mean return of seeds (..., n)"""
+        return returns[noise, method][seeds].mean(-1) / returns[0, method][seeds].mean(-1)
+
+    def percent(drawn: list[np.ndarray]) -> np.ndarray:
+        ours, theirs = drawn
+        return 100 * kept(NOISY, ours) / kept(other, theirs)
+
+    n = len(returns[noise, NOISY])
+    seeds = [np.arange(n), np.arange(len(returns[noise, other]))]
+    low, high = bootstrap(seeds, percent)
+    record = {
+        "claim": f"PMOE, table 5, noise of {noise}",
+        "environment": "Hopper-v4",
+        "steps": 50_000,
+        "n": n,
+    }
+    record |= {"method": NOISY, "other": other}
+    record |= {"percent": percent(seeds), "percent_low": low, "percent_high": high}
+
+    each = [returns[noise, method] / returns[0, method] for method in (NOISY, other)]
+    low, high = improvement_interval(*each)
+    record |= {"better": improvement(*each), "better_low": low, "better_high": high}
+    return record | {"verdict": verdict(record), "folder": "table5"}
+
+
 def row_of(record: dict) -> list[str]:
     percent, better = comparison(record)
     steps = f"{record['steps']:,}"
@@ -106,10 +145,12 @@ def main() -> None:
             runs, _ = find([ROOT / "results" / folder])
             records += records_of(claim, folder, runs)
 
+    records += noise_records()
     tables = []
     head = ["than", "task", "steps", "n", "percent (95 %)", "P(better) (95 %)", "verdict", "results/"]
     for (text, method), group in grouped(records, lambda record: (record["claim"], record["method"])).items():
-        title = f"{text}: {method} has more area"
+        what = "keeps more of its return" if "noise" in text else "has more area"
+        title = f"{text}: {method} {what}"
         tables.append((title, head, [row_of(record) for record in group]))
     write(args.out / "claims", records, tables, FOOT)
 

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def test_a_folder_s_tables_come_out_again(pmoe_here, tmp_path, folder):
             assert again.read_text() == kept.read_text()
         elif again.suffix == ".csv":
             assert_alike(rows_of(again), rows_of(kept))
+
+
+def test_the_table_of_claims_comes_out_again(tmp_path):
+    script = ROOT / "benchmarks/claims.py"
+    subprocess.run([sys.executable, script, "--out", tmp_path], check=True, capture_output=True)
+    for name in ("claims.md", "claims.tex"):
+        assert (tmp_path / name).read_text() == (RESULTS / "claims" / name).read_text()
+    assert_alike(rows_of(tmp_path / "claims.csv"), rows_of(RESULTS / "claims/claims.csv"))
 
 
 def assert_alike(rows: list[dict], others: list[dict]) -> None:
