@@ -51,7 +51,8 @@ CLAIMS = [
     Claim("PMOE, figure 12", "PMOE-PPO K=4", ("PPO",), ("table3",)),
     Claim("PMOE, unshaped rewards", "PMOE-SAC K=5", ("SAC", "Gumbel K=5", WITH_BASELINE), UNSHAPED),
     Claim("PMOE, several optima", PRINTED, ("SAC", "Gumbel K=4"), ("bumps",)),
-    Claim("MRP, MuJoCo", "MRP K=4", ("SAC", "Gumbel K=4", "REINFORCE K=4"), ("table2",)),
+    Claim("MRP, MuJoCo", "MRP K=4 alpha=0.2", ("SAC", "Gumbel K=4", "REINFORCE K=4"), ("table2",)),
+    Claim("MRP, MuJoCo", "MRP K=4 alpha=auto", ("SAC", "Gumbel K=4", "REINFORCE K=4"), ("table2",)),
     Claim("MRP, unshaped rewards", "MRP K=5", ("SAC", WITH_BASELINE, WITHOUT_BASELINE), UNSHAPED),
     Claim("MRP, several optima", "MRP K=4", ("SAC", "Gumbel K=4"), ("bumps",)),
 ]
