@@ -313,7 +313,7 @@ def train(args: Args) -> list[Path]:
             # Act
             obs = envs.obs.copy()  # (S, O)
             if step > args.random_steps:
-                action = act(torch.tensor(obs, dtype=torch.float32, device=rng.device))
+                action = act(to_device(obs, rng.device))
             else:
                 action = 2 * rng.uniform(envs.action_size) - 1
             action = action.cpu().numpy()  # (S, A)
@@ -502,8 +502,8 @@ class ReplayBuffer(nn.Module):
 
     def add(self, *fields: np.ndarray) -> None:
         """A transition of each seed, in the order of Batch: arrays (S, .) or (S,), in one transfer"""
-        row = torch.from_numpy(np.column_stack(fields).astype(np.float32))
-        self.rows[:, self.count % self.capacity] = row.to(self.rows.device, non_blocking=True)
+        row = to_device(np.column_stack(fields), self.rows.device)
+        self.rows[:, self.count % self.capacity] = row
         self.count += 1
         self.size.fill_(min(self.count, self.capacity))
 
@@ -546,6 +546,14 @@ class ReplayBuffer(nn.Module):
         place = np.arange(self.count - len(rows), self.count) % self.capacity
         self.rows[s, place] = torch.from_numpy(rows).to(self.rows.device)
         self.size.fill_(len(rows))
+
+
+def to_device(x: np.ndarray, device: torch.device) -> Tensor:
+    """In float32. From pinned memory a copy to a GPU does not wait for what is computed there."""
+    copied = torch.tensor(x, dtype=torch.float32)
+    if device.type == "cuda":
+        copied = copied.pin_memory()
+    return copied.to(device, non_blocking=True)
 
 
 def capacity(args: Args) -> int:

@@ -1,4 +1,4 @@
-"""What a GPU does with PMOE-SAC: whether it computes the same, and how fast. Under eight minutes.
+"""What a GPU does with PMOE-SAC: whether it computes the same, and how fast.
 
     pip install -e ".[bench]"
     python benchmarks/gpu.py
@@ -7,20 +7,29 @@ Prints, and writes to gpu.md:
 
     same         after 50 updates the networks of --compile off, on and graph, as relative differences, and
                  after the same resume, where nothing may differ
-    launches     what a step asks of the GPU one by one: kernels, copies, graphs
-    memory       at its highest, of one process
+    launches     what a step asks of the GPU one by one: kernels, copies, graphs; and how often it waits
+    memory       of one process with a replay of 10,000 transitions: what its tensors take at the most, and
+                 what torch has reserved
     speed        steps a second beside Stable-Baselines3's, as benchmarks/throughput.py measures them
+
+Every training has a process of its own, and all of a table start at once, as most of the time goes into
+compiling. It was made for eight minutes on 16 cores, and has not been run on a GPU yet. What is measured is
+written at once. If torch leaves out a CUDA graph, or does not compile a function, the script ends.
 
 Without a GPU, `--device cpu` tries the script itself.
 """
 
 import contextlib
 import io
+import json
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +46,8 @@ UPDATES = 50
 PROFILED = 20  # steps
 # What reaches a GPU, in the names of CUDA's calls
 CALLS = ("LaunchKernel", "GraphLaunch", "Memcpy", "Memset")
+WAIT = "Synchronize"
+GOALS = "Goals: 2,000 steps/s with one seed at K = 4 on Hopper, and 20,000 over 16 seeds."
 
 
 @dataclass
@@ -51,12 +62,19 @@ class Args:
 
 
 def train(run_dir: str, args: Args, steps: int, **options) -> list[Path]:
-    """A quiet run, whose actions are random, so that rounding does not lead it elsewhere"""
+    """A quiet run, whose actions are random, so that rounding does not lead it elsewhere. Ends the program if
+    it was to be compiled and was not."""
+    torch._inductor.config.triton.cudagraph_or_error = args.device == "cuda"
     given: dict[str, Any] = {"env_id": args.envs[0], "k": 4, "num_seeds": 2, "device": args.device}
     given |= {"random_steps": 10**9, "learning_starts": START, "eval_every": 10**9, "eval_episodes": 1}
     given |= {"run_dir": run_dir, "total_timesteps": steps}
+    chosen = pmoe_sac.Args(**given | options)
     with contextlib.redirect_stdout(io.StringIO()):
-        return pmoe_sac.train(pmoe_sac.Args(**given | options))
+        paths = pmoe_sac.train(chosen)
+    compiled = json.loads((paths[0] / "config.json").read_text())["compiled"]
+    if not compiled and chosen.compile != "off":
+        sys.exit("error: it was not compiled; pmoe run sac says why")
+    return paths
 
 
 def learnt(path: Path) -> dict[str, torch.Tensor]:
@@ -66,29 +84,39 @@ def learnt(path: Path) -> dict[str, torch.Tensor]:
     return {name: x for name, x in state.items() if x.is_floating_point() and "adam" not in name}
 
 
-def difference(path: Path, other: Path) -> float:
-    """The largest of two runs' networks, relative to the largest weight of its tensor"""
-    theirs = learnt(other)
-    largest = 0.0
-    for name, x in learnt(path).items():
-        y = theirs[name]
-        largest = max(largest, float((x - y).abs().max() / y.abs().max().clamp(min=1e-6)))
-    return largest
+def difference(paths: list[Path], others: list[Path]) -> float:
+    """The largest of two runs' networks over all seeds, relative to the largest weight of its tensor; NaN if
+    there is one"""
+    found = []
+    for path, other in zip(paths, others, strict=True):
+        theirs = learnt(other)
+        for name, x in learnt(path).items():
+            y = theirs[name]
+            found.append((x - y).abs().max() / y.abs().max().clamp(min=1e-6))
+    return torch.stack(found).max().item()
+
+
+def new_process() -> ProcessPoolExecutor:
+    """A process of its own, which inherits nothing of a GPU"""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def same(args: Args) -> list[str]:
     lines = ["| networks after 50 updates | largest relative difference |", "|---|---:|"]
+    half = START + UPDATES // 2
+    whole = START + UPDATES
     with tempfile.TemporaryDirectory() as folder:
-        runs = {}
+        futures = {}
         for compile in ("off", "on", "graph"):
-            (runs[compile], _) = train(f"{folder}/{compile}", args, START + UPDATES, compile=compile)
+            run_dir = f"{folder}/{compile}"
+            futures[compile] = new_process().submit(train, run_dir, args, whole, compile=compile)
+        new_process().submit(train, f"{folder}/resumed", args, half).result()
+        again = new_process().submit(train, f"{folder}/resumed", args, whole, resume=True)
+        runs = {compile: future.result() for compile, future in futures.items()}
         for compile in ("on", "graph"):
-            lines.append(
-                f"| `--compile {compile}` and `off` | {difference(runs[compile], runs['off']):.1e} |"
-            )
-        train(f"{folder}/resumed", args, START + UPDATES // 2)
-        (resumed, _) = train(f"{folder}/resumed", args, START + UPDATES, resume=True)
-        lines.append(f"| resumed half-way, and not | {difference(resumed, runs['graph']):.1e} |")
+            found = difference(runs[compile], runs["off"])
+            lines.append(f"| `--compile {compile}` and `off` | {found:.1e} |")
+        lines.append(f"| resumed half-way, and not | {difference(again.result(), runs['graph']):.1e} |")
     return lines
 
 
@@ -96,8 +124,8 @@ class Enough(Exception):
     """Ends a training when its steps have been looked at."""
 
 
-def launches(args: Args, k: int, seeds: int) -> Counter:
-    """Calls of the GPU that a step makes, by their names; on average over some steps"""
+def launches(args: Args, k: int, seeds: int) -> tuple[Counter, float, float]:
+    """Calls of the GPU in a step, by their names, on average over some; MB allocated and reserved"""
     activities = [ProfilerActivity.CPU]
     if args.device == "cuda":
         activities.append(ProfilerActivity.CUDA)
@@ -121,26 +149,28 @@ def launches(args: Args, k: int, seeds: int) -> Counter:
         pmoe_sac.Runs.end_of_step = end_of_step  # type: ignore[method-assign]
     counts: Counter = Counter()
     for event in profiler.key_averages():
-        for call in CALLS:
-            if event.key.startswith(("cuda", "cu")) and call in event.key:
+        for call in (*CALLS, WAIT):
+            if event.key.startswith("cu") and call in event.key:
                 counts[call] += event.count / PROFILED
-    return counts
+    if args.device == "cpu":
+        return counts, 0.0, 0.0
+    return counts, torch.cuda.max_memory_allocated() / 1e6, torch.cuda.max_memory_reserved() / 1e6
 
 
 def table_of_launches(args: Args) -> list[str]:
-    lines = [
-        f"| a step | {' | '.join(CALLS)} | together | memory, MB |",
-        f"|---|{'---:|' * (len(CALLS) + 2)}",
-    ]
+    head = ["a step", *CALLS, "together", "waits", "MB allocated", "MB reserved"]
+    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    futures: dict[tuple[int, int], Future] = {}
     for k in args.ks:
         for seeds in (min(args.seeds), max(args.seeds)):
-            if args.device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            counts = launches(args, k, seeds)
-            memory = torch.cuda.max_memory_reserved() / 1e6 if args.device == "cuda" else 0.0
-            cells = [f"{counts[call]:.3g}" for call in CALLS]
-            total = f"{sum(counts.values()):.3g}"
-            lines.append(f"| K = {k}, {seeds} seeds | {' | '.join(cells)} | {total} | {memory:.0f} |")
+            futures[k, seeds] = new_process().submit(launches, args, k, seeds)
+    for (k, seeds), future in futures.items():
+        counts, allocated, reserved = future.result()
+        cells = [f"K = {k}, {seeds} seeds"]
+        cells += [f"{counts[call]:.3g}" for call in CALLS]
+        cells.append(f"{sum(counts[call] for call in CALLS):.3g}")
+        cells += [f"{counts[WAIT]:.3g}", f"{allocated:.0f}", f"{reserved:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -158,19 +188,22 @@ def speed(args: Args, env: str) -> list[str]:
 def main(args: Args) -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: there is no GPU; --device cpu tries the script itself")
+    if find_spec("stable_baselines3") is None:
+        sys.exit('error: Stable-Baselines3 is missing; pip install -e ".[bench]"')
     names = ("torch", "gymnasium", "mujoco", "stable_baselines3")
     versions = ", ".join(f"{name} {version_of(name)}" for name in names if version_of(name))
-    lines = [f"{processor()}; {versions}", ""]
-    parts = [same(args), table_of_launches(args)]
-    for part in parts:
-        lines += [*part, ""]
-        print("\n".join(part), flush=True)
-    for env in args.envs:
-        part = speed(args, env)
-        lines += [*part, ""]
+    lines = [f"{processor()}; {versions}", "", GOALS, ""]
+
+    def show(part: list[str]) -> None:
+        lines.extend([*part, ""])
         print("\n".join(part), flush=True)
         # What there is stays, should the machine be taken away.
         args.out.write_text("\n".join(lines))
+
+    show(same(args))
+    show(table_of_launches(args))
+    for env in args.envs:
+        show(speed(args, env))
 
 
 if __name__ == "__main__":

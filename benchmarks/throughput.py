@@ -341,7 +341,7 @@ def chosen_methods(args: Args) -> list[Method]:
 
 
 def start(method: Method, args: Args) -> list[subprocess.Popen[str]]:
-    """Its processes, once they are compiled and warm"""
+    """Its processes, which write a line once they are compiled and warm"""
     environ = os.environ | {"OMP_NUM_THREADS": str(method.threads)}
     if method.threads == 1:
         environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -360,8 +360,6 @@ def start(method: Method, args: Args) -> list[subprocess.Popen[str]]:
             text=True,
         )
         processes.append(process)
-    for process in processes:
-        read(process)
     return processes
 
 
@@ -394,6 +392,9 @@ def main(args: Args) -> None:
     busy = wait_until_quiet(args.patience)
     half_products = matrix_products(torch.bfloat16)
     processes = [start(method, args) for method in methods]
+    for group in processes:
+        for process in group:
+            read(process)
     rows: list[dict[str, Any]] = []
     for repeat in range(args.repeats):
         peak = matrix_products()

@@ -10,6 +10,7 @@ from scipy import stats
 from test_compile import compiles
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pmoe.algorithms import load
 from pmoe.pmoe_sac import Philox, ReplayBuffer, Runs, philox
 
 FULL = 0xFFFFFFFF
@@ -122,6 +123,34 @@ def test_compiled_it_gives_the_same():
 # What a step does beside its graphs
 
 
+OPTIONS = [
+    ("sac", {}),
+    ("sac", {"backprop": "all", "entropy": "mixture", "argmax": "soft", "target": "max"}),
+    ("gating-sac", {}),
+    ("mcp-sac", {}),
+    ("gumbel-sac", {}),
+    ("reinforce-sac", {"baseline_samples": 2}),
+    ("mrp-sac", {}),
+    ("mrp-sac", {"estimator": "half"}),
+    ("amortized-sac", {}),
+]
+
+
+@pytest.mark.parametrize("algo, options", OPTIONS)
+def test_nothing_in_a_step_waits_for_a_number(algo, options):
+    """Tensors without content stand for a GPU's: to look at one raises, and so does one on another device."""
+    module = load(algo)
+    rng = module.Philox(range(2), torch.device("meta"))
+    agent = module.Agent(module.Args(k=3, alpha="auto", **options), 4, 2, rng)
+    buffer = module.ReplayBuffer(100, 4, 2, rng)
+    figures = agent.update(buffer.sample(8), *rng.noise(16, agent.draws, 2))
+    obs = torch.empty(2, 1, 4, device="meta")
+    action, _ = agent.draw(obs, *rng.noise(1, agent.draws, 2))
+    assert action.is_meta
+    assert all(figure.is_meta for figure in figures.values())
+    assert all(x.is_meta for x in agent.state_dict().values())
+
+
 class Launches(TorchDispatchMode):
     """Counts operations that a GPU would launch one by one: those that are no views, while `counting`"""
 
@@ -149,8 +178,8 @@ class Launches(TorchDispatchMode):
 @pytest.mark.parametrize("seeds", [1, 16])
 @pytest.mark.parametrize("k", [1, 4])
 def test_a_step_is_few_launches_whatever_seeds_and_primitives(tmp_path, monkeypatch, seeds, k):
-    """Two graphs, four copies from and to the GPU, and what is counted here: ten at most. And nothing waits
-    for the GPU but the action, which the environments need."""
+    """Two graphs, four copies from and to the GPU and into a graph, and what is counted here: ten at most.
+    Nothing waits for the GPU but the action, which the environments need."""
     launches = Launches()
     copies = []
     to_cpu = torch.Tensor.cpu
@@ -171,7 +200,7 @@ def test_a_step_is_few_launches_whatever_seeds_and_primitives(tmp_path, monkeypa
     monkeypatch.setattr(Runs, "end_of_step", look)
     monkeypatch.setattr(torch.Tensor, "cpu", cpu)
     with launches:
-        train("sac", tmp_path, num_seeds=seeds, k=k, total_timesteps=200)
+        train("sac", tmp_path, num_seeds=seeds, k=k, total_timesteps=200, device="cpu")
     learning = launches.steps[160:]
     assert len(learning) == 40
     for step, names, waits in learning:
