@@ -162,7 +162,7 @@ def table_of_launches(args: Args) -> list[str]:
     lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
     futures: dict[tuple[int, int], Future] = {}
     for k in args.ks:
-        for seeds in (min(args.seeds), max(args.seeds)):
+        for seeds in sorted({min(args.seeds), max(args.seeds)}):
             futures[k, seeds] = new_process().submit(launches, args, k, seeds)
     for (k, seeds), future in futures.items():
         counts, allocated, reserved = future.result()
